@@ -1,0 +1,1 @@
+"""The judge: every number we report about predictions, with its interval."""

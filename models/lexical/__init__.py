@@ -1,0 +1,1 @@
+"""The room of the lexical member: tokens, product features, pair features."""

@@ -1,0 +1,1 @@
+"""From prepared queries and products to what a pair has in common."""

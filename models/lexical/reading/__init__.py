@@ -1,0 +1,1 @@
+"""From a text to words, numbers and scopes, in three languages."""

@@ -1,0 +1,1 @@
+"""From what a pair has in common to four logits."""

@@ -1,0 +1,1 @@
+"""One member per file: each turns pairs into logits."""

@@ -1,0 +1,56 @@
+"""Member kinds by name, as one table of import paths: a kind is loaded when it is asked for."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from models.errors import ConfigError, UnknownMemberKindError, how_to_install
+from models.member import Member
+from models.typed import complaints, known_keys, parse
+
+KINDS: Final[dict[str, str]] = {
+    "lexical": "models.members.lexical:LexicalMember",
+}
+# The extra that brings all a kind needs, to be fitted too, where the serving one does not.
+EXTRAS: Final[dict[str, str]] = {"lexical": "training"}
+
+
+@contextmanager
+def named_extra(kind: str, purpose: str = "be used") -> Iterator[None]:
+    """Says which extra to install where a library is missing; also decorates a member's `fit`."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "models"):
+            raise  # ours, so a bug
+        extra = EXTRAS.get(kind, "serving")
+        raise UnknownMemberKindError(
+            f"member kind {kind!r} needs the module {missing!r} to {purpose}, and it is not "
+            f"installed; install it with: {how_to_install(extra)}"
+        ) from error
+
+
+def member_class(kind: str) -> type[Member]:
+    """The class of members of `kind`."""
+    if kind not in KINDS:
+        raise UnknownMemberKindError(f"no member kind {kind!r}; known kinds: {', '.join(KINDS)}")
+    module, _, name = KINDS[kind].partition(":")
+    with named_extra(kind):
+        found: type[Member] = getattr(import_module(module), name)
+    return found
+
+
+def make_member(kind: str, name: str, options: Mapping[str, Any]) -> Member:
+    """An unfitted member of `kind`; `options` are checked against the kind's own dataclass."""
+    made_of = member_class(kind)
+    try:
+        return made_of(name, parse(made_of.Options, dict(options)))
+    except ValidationError as error:
+        raise ConfigError(
+            f"options of member {name!r}: {complaints(error)}; "
+            f"known options of kind {kind!r}: {', '.join(known_keys(made_of.Options))}"
+        ) from error

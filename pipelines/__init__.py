@@ -1,0 +1,1 @@
+"""The offline end: reads data folders, trains members, writes releases."""

@@ -1,0 +1,138 @@
+"""Configuration of the offline runs: TOML to frozen dataclasses.
+
+A key comes, in rising order of authority, from its default, the file, the environment
+(`ESCI_TRAIN__SEED=3`) and the flag (`--set seed=3`). Unknown keys are refused.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from models.errors import ConfigError, MissingDataError
+from models.registry import KINDS
+from models.typed import STRICT, complaints, known_keys, parse, plain
+
+ENVIRONMENT_PREFIX: Final = "ESCI_TRAIN__"
+
+# A member's name is a folder in runs and releases, and prefixes columns as in "lexical:E".
+_MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# What the random generators of all libraries take.
+_LARGEST_SEED: Final = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class MemberConfig:
+    """One member: its name in the ensemble, its kind and the options of that kind."""
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    kind: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What one training run does."""
+
+    __pydantic_config__ = STRICT
+
+    seed: int = 7
+    # Share of the training queries on which members choose and metrics in a release are taken.
+    validation: float = 0.15
+    members: list[MemberConfig] = field(
+        default_factory=lambda: [MemberConfig(name="lexical", kind="lexical")]
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed <= _LARGEST_SEED:
+            raise ConfigError(f"found seed {self.seed}; expected 0 to {_LARGEST_SEED}")
+        if not 0 < self.validation < 1:
+            raise ConfigError(f"found validation {self.validation}; expected a share, as in 0.15")
+        names = [member.name for member in self.members]
+        if not names or len(set(names)) != len(names):
+            raise ConfigError(f"found member names {names}; expected at least one, and each once")
+        for member in self.members:
+            if not _MEMBER_NAME.fullmatch(member.name):
+                raise ConfigError(
+                    f"found member name {member.name!r}; expected up to 64 letters, digits and "
+                    "._- that begin with a letter or digit"
+                )
+            if member.kind not in KINDS:
+                raise ConfigError(
+                    f"member {member.name!r} has kind {member.kind!r}; known: {', '.join(KINDS)}"
+                )
+
+
+def load_config(
+    path: Path | None, overrides: Sequence[str] = (), environment: Mapping[str, str] = os.environ
+) -> TrainConfig:
+    """The configuration in `path` (defaults without one) under environment and overrides."""
+    values: dict[str, Any] = plain(TrainConfig())  # so that a flag can reach into the defaults
+    if path is not None:
+        if not path.is_file():
+            raise MissingDataError(f"{path} is no file; expected a TOML configuration")
+        try:
+            values |= tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from error
+    for name, text in sorted(environment.items()):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+            _set(values, key, text)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"found --set {override!r}; expected KEY=VALUE, as in seed=3")
+        _set(values, key.strip(), text.strip())
+    try:
+        return parse(TrainConfig, values)
+    except ValidationError as error:
+        raise ConfigError(
+            f"{path or 'the configuration'}: {complaints(error)}; "
+            f"known keys: {', '.join(known_keys(TrainConfig))}; "
+            f"of a member: {', '.join(known_keys(MemberConfig))}"
+        ) from error
+
+
+def _set(values: dict[str, Any], key: str, text: str) -> None:
+    """Put `text`, read as a TOML value where it is one, at the dotted `key`."""
+    *way, last = key.split(".")
+    at: Any = values
+    for step in way:
+        at = _child(at, step, key)
+    value = _toml_value(text)
+    if isinstance(at, list):
+        at[_index(at, last, key)] = value
+    else:
+        at[last] = value
+
+
+def _child(at: Any, step: str, key: str) -> Any:
+    if isinstance(at, list):
+        return at[_index(at, step, key)]
+    if not isinstance(child := at.setdefault(step, {}), dict | list):
+        raise ConfigError(f"key {key!r} goes through {step!r}, which holds the value {child!r}")
+    return child
+
+
+def _index(at: list[Any], step: str, key: str) -> int:
+    if not step.isdecimal() or int(step) >= len(at):
+        raise ConfigError(
+            f"key {key!r} has {step!r} where a list of {len(at)} stands; "
+            "expected a number below that"
+        )
+    return int(step)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a word without quotes is that word

@@ -1,0 +1,1 @@
+"""Dataset folders in the official ESCI layout: read, write, validate, import, look at."""

@@ -1,0 +1,1 @@
+"""The generated demo catalogue: proves plumbing, never quality."""

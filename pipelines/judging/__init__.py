@@ -1,0 +1,1 @@
+"""Judging a predictions file: read what is judged, show the verdict."""
