@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.pairs import LabelledPairs, Pairs
+from models.workbench import NO_WORKBENCH, Workbench
 
 Logits: TypeAlias = NDArray[np.float32]
 """Raw scores before softmax, shape (pairs, 4), columns in the order of LABELS."""
@@ -41,7 +42,9 @@ class Member(Protocol):
 
     def __init__(self, name: str, options: Any) -> None: ...
 
-    def fit(self, train: LabelledPairs, valid: LabelledPairs) -> Self:
+    def fit(
+        self, train: LabelledPairs, valid: LabelledPairs, bench: Workbench = NO_WORKBENCH
+    ) -> Self:
         """Learn from `train`, choosing on `valid`; returns itself."""
         ...
 

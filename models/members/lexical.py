@@ -30,6 +30,7 @@ from models.member import Cost, Logits
 from models.pairs import LabelledPairs, Pairs
 from models.registry import named_extra
 from models.typed import parse, plain
+from models.workbench import NO_WORKBENCH, Workbench
 
 # Also what tokens, hashes and features mean: it rises when a saved member would answer otherwise.
 FORMAT: Final = 1
@@ -50,8 +51,11 @@ class LexicalMember:
         self._trials: list[dict[str, float | None]] = []
 
     @named_extra(_KIND, "be fitted")
-    def fit(self, train: LabelledPairs, valid: LabelledPairs) -> Self:
+    def fit(
+        self, train: LabelledPairs, valid: LabelledPairs, bench: Workbench = NO_WORKBENCH
+    ) -> Self:
         """Count the words of the training side's products, then choose penalties on `valid`."""
+        del bench  # a matter of seconds
         if not len(train):
             raise DataError(
                 f"member {self.name!r} has no training pairs; expected at least one labelled pair"

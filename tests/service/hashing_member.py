@@ -11,6 +11,7 @@ import numpy as np
 from models.files import read_json, write_json
 from models.member import Cost, Logits
 from models.pairs import LabelledPairs, Pairs
+from models.workbench import NO_WORKBENCH, Workbench
 
 
 class HashingMember:
@@ -27,8 +28,10 @@ class HashingMember:
         self.name = name
         self.salt = salt
 
-    def fit(self, train: LabelledPairs, valid: LabelledPairs) -> Self:
-        del train, valid
+    def fit(
+        self, train: LabelledPairs, valid: LabelledPairs, bench: Workbench = NO_WORKBENCH
+    ) -> Self:
+        del train, valid, bench
         return self
 
     def predict_logits(self, pairs: Pairs) -> Logits:

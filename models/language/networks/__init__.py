@@ -1,0 +1,1 @@
+"""Networks over a backbone, in torch: what training changes and export writes down."""

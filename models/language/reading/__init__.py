@@ -1,0 +1,1 @@
+"""Text to token ids, the same for training and serving; numpy and tokenizers are all it needs."""

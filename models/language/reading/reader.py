@@ -1,0 +1,251 @@
+"""Queries and products to token ids: one reader for training and serving.
+
+Every field is tokenised by itself and the special tokens are put between as ids, so that a title
+which says "[SEP]" is text, a field keeps to its budget, and a product that a hundred queries
+share is tokenised once.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from tokenizers import Tokenizer
+
+from models.errors import ConfigError, EsciError, ReleaseError
+from models.files import atomic_file, read_json, write_json
+from models.language.reading.sequences import Sequences, ranges
+from models.pairs import PRODUCT_FIELDS, Pairs, Products
+from models.text import normalise
+from models.texts import Texts
+from models.typed import STRICT, complaints, parse, plain
+
+TOKENIZER_FILE: Final = "tokenizer.json"
+LAYOUT_FILE: Final = "reader.json"
+FILES: Final = (TOKENIZER_FILE, LAYOUT_FILE)
+
+# Tokens are longer than a character, but hardly ever: what lies beyond this many characters per
+# token of budget would be cut off after tokenising, and is not tokenised.
+_CHARACTERS_PER_TOKEN: Final = 24
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """What a language model reads of a pair, in tokens of its own tokenizer."""
+
+    __pydantic_config__ = STRICT
+
+    max_tokens: int = 128  # of query and product together; attention costs its square
+    query_tokens: int = 40  # a longer query is cut
+    # Fields in the order they are read; those that `max_tokens` cuts off come last.
+    fields: dict[str, int] = field(
+        default_factory=lambda: {
+            "title": 64,
+            "brand": 8,
+            "colour": 8,
+            "bullets": 64,
+            "description": 64,
+        }
+    )
+    markers: bool = True  # announce every field by a token of its own, added to the tokenizer
+
+    def __post_init__(self) -> None:
+        unknown = set(self.fields) - set(PRODUCT_FIELDS)
+        if unknown or not self.fields:
+            raise ConfigError(
+                f"fields {sorted(self.fields)}: expected some of {', '.join(PRODUCT_FIELDS)}"
+            )
+        if min(self.query_tokens, *self.fields.values()) < 1:
+            raise ConfigError("query_tokens and the tokens of a field: expected at least 1 each")
+        if self.max_tokens < self.query_tokens + 8:
+            raise ConfigError(
+                f"max_tokens {self.max_tokens} leaves a query of {self.query_tokens} tokens no "
+                f"room for a product; expected at least {self.query_tokens + 8}"
+            )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where special tokens stand: ids before, between and after the texts, and their segments."""
+
+    __pydantic_config__ = STRICT
+
+    options: TextOptions
+    pad_id: int
+    before: list[int]  # of the first text, whether alone or in a pair
+    between: list[int]
+    after: list[int]  # of a pair
+    after_alone: list[int]
+    second_segment: int  # of the second text of a pair and of what follows it
+    markers: dict[str, int]  # field → the id that announces it; empty without markers
+
+
+class Reader:
+    """Text to token ids, by the tokenizer and layout of one trained model."""
+
+    def __init__(self, tokenizer: Tokenizer, layout: Layout) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        # A text that spells a special token is text.
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self.layout = layout
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The reader saved in `folder`."""
+        try:
+            layout = parse(Layout, read_json(folder / LAYOUT_FILE))
+            return cls(Tokenizer.from_file(str(folder / TOKENIZER_FILE)), layout)
+        except ValidationError as error:
+            raise ReleaseError(f"{folder / LAYOUT_FILE}: {complaints(error)}") from error
+        except EsciError as error:
+            raise ReleaseError(f"{folder} holds no reader of texts: {error}") from error
+        except Exception as error:  # tokenizers raises bare exceptions
+            raise ReleaseError(f"{folder / TOKENIZER_FILE} is no tokenizer: {error}") from error
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer and the layout."""
+        write_json(folder / LAYOUT_FILE, plain(self.layout))
+        with atomic_file(folder / TOKENIZER_FILE) as scratch:
+            scratch.write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
+
+    @property
+    def vocabulary(self) -> int:
+        """One more than the largest id."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def read_queries(self, texts: Texts) -> Sequences:
+        """Token ids of queries, without special tokens."""
+        return self._encoded(texts, self.layout.options.query_tokens)
+
+    def read_products(self, products: Products) -> Sequences:
+        """Token ids of products: field after field, each behind its marker, empty ones left out."""
+        columns = []
+        for name, budget in self.layout.options.fields.items():
+            column = self._encoded(products.field(name), budget)
+            marker = self.layout.markers.get(name)
+            if marker is not None:
+                column = _announced(column, marker)
+            columns.append(column)
+        return _joined(columns)
+
+    def read_pairs(self, pairs: Pairs) -> Sequences:
+        """One sequence per pair; each query and product is tokenised once."""
+        named = pairs.compact()
+        return self.join(
+            self.read_queries(named.queries.texts),
+            self.read_products(named.products),
+            named.query_rows,
+            named.product_rows,
+        )
+
+    def join(
+        self,
+        queries: Sequences,
+        products: Sequences,
+        query_rows: NDArray[np.int32],
+        product_rows: NDArray[np.int32],
+    ) -> Sequences:
+        """Query and product of each pair with special tokens around, at most `max_tokens` long."""
+        layout = self.layout
+        first, second = queries.take(query_rows), products.take(product_rows)
+        room = layout.options.max_tokens - first.lengths()
+        room -= len(layout.before) + len(layout.between) + len(layout.after)
+        second = _cut(second, np.maximum(room, 0))
+        return _joined(
+            [
+                _constant(layout.before, len(first)),
+                first,
+                _constant(layout.between, len(first)),
+                _in_segment(second, layout.second_segment),
+                _in_segment(_constant(layout.after, len(first)), layout.second_segment),
+            ]
+        )
+
+    def alone(self, texts: Sequences) -> Sequences:
+        """Each of `texts` by itself with special tokens around, at most `max_tokens` long."""
+        layout = self.layout
+        room = layout.options.max_tokens - len(layout.before) - len(layout.after_alone)
+        return _joined(
+            [
+                _constant(layout.before, len(texts)),
+                _cut(texts, np.full(len(texts), room)),
+                _constant(layout.after_alone, len(texts)),
+            ]
+        )
+
+    def _encoded(self, texts: Iterable[str], budget: int) -> Sequences:
+        most = budget * _CHARACTERS_PER_TOKEN
+        clean = [normalise(text)[:most] for text in texts]
+        encoded = self._tokenizer.encode_batch_fast(clean, add_special_tokens=False)
+        return Sequences.of([encoding.ids[:budget] for encoding in encoded])
+
+
+def layout_of(tokenizer: Tokenizer, options: TextOptions, markers: Mapping[str, int]) -> Layout:
+    """The layout that a tokenizer's own template gives pairs and single texts.
+
+    `markers` are ids of tokens already added. The padding id must be set in the tokenizer.
+    """
+    tokenizer.no_truncation()
+    padding = tokenizer.padding
+    if padding is None:
+        raise ConfigError("the tokenizer has no padding token; expected one with its padding set")
+    tokenizer.no_padding()
+    pair, alone = tokenizer.encode("a", "a"), tokenizer.encode("a")
+    whose = np.array([-1 if text is None else text for text in pair.sequence_ids])
+    first, second = np.flatnonzero(whose == 0), np.flatnonzero(whose == 1)
+    of_alone = np.flatnonzero([text is not None for text in alone.sequence_ids])
+    return Layout(
+        options=options,
+        pad_id=int(padding["pad_id"]),
+        before=pair.ids[: first[0]],
+        between=pair.ids[first[-1] + 1 : second[0]],
+        after=pair.ids[second[-1] + 1 :],
+        after_alone=alone.ids[of_alone[-1] + 1 :],
+        second_segment=int(pair.type_ids[second[0]]),
+        markers=dict(markers),
+    )
+
+
+def _constant(ids: list[int], texts: int) -> Sequences:
+    starts = np.arange(texts + 1, dtype=np.int64) * len(ids)
+    tiled = np.tile(np.array(ids, np.int32), texts)
+    return Sequences(tiled, np.zeros(len(tiled), np.uint8), starts)
+
+
+def _in_segment(sequences: Sequences, segment: int) -> Sequences:
+    segments = np.full_like(sequences.segments, segment)
+    return Sequences(sequences.ids, segments, sequences.starts)
+
+
+def _cut(sequences: Sequences, lengths: NDArray[np.int64]) -> Sequences:
+    """The start of each text, at most `lengths[i]` long."""
+    kept = np.minimum(sequences.lengths(), lengths)
+    places = ranges(sequences.starts[:-1], kept)
+    starts = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+    return Sequences(sequences.ids[places], sequences.segments[places], starts)
+
+
+def _announced(sequences: Sequences, marker: int) -> Sequences:
+    """Every text that is not empty with `marker` before it."""
+    is_there = (sequences.lengths() > 0).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(is_there)]).astype(np.int64)
+    count = int(starts[-1])
+    markers = Sequences(np.full(count, marker, np.int32), np.zeros(count, np.uint8), starts)
+    return _joined([markers, sequences])
+
+
+def _joined(parts: list[Sequences]) -> Sequences:
+    """Text i of every part, one after the other."""
+    lengths = np.stack([part.lengths() for part in parts], axis=1)  # (texts, parts)
+    offsets = np.cumsum([0, *(len(part.ids) for part in parts[:-1])])
+    starts = np.stack([part.starts[:-1] for part in parts], axis=1) + offsets
+    places = ranges(starts.ravel(), lengths.ravel())
+    ids = np.concatenate([part.ids for part in parts])[places]
+    segments = np.concatenate([part.segments for part in parts])[places]
+    ends = np.concatenate([[0], np.cumsum(lengths.sum(axis=1))]).astype(np.int64)
+    return Sequences(ids, segments, ends)

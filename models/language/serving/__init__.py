@@ -1,0 +1,1 @@
+"""The form in which a trained network answers: exported, checked, and run without torch."""

@@ -1,0 +1,1 @@
+"""How language models are trained: one loop for every task, and what it may be told to do."""
