@@ -6,7 +6,7 @@ share is tokenised once.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -40,25 +40,24 @@ class TextOptions:
 
     max_tokens: int = 128  # of query and product together; attention costs its square
     query_tokens: int = 40  # a longer query is cut
-    # Fields in the order they are read; those that `max_tokens` cuts off come last.
-    fields: dict[str, int] = field(
-        default_factory=lambda: {
-            "title": 64,
-            "brand": 8,
-            "colour": 8,
-            "bullets": 64,
-            "description": 64,
-        }
+    # Fields and the tokens each may take, in the order they are read: what `max_tokens` cuts off
+    # comes last.
+    fields: tuple[tuple[str, int], ...] = (
+        ("title", 64),
+        ("brand", 8),
+        ("colour", 8),
+        ("bullets", 64),
+        ("description", 64),
     )
     markers: bool = True  # announce every field by a token of its own, added to the tokenizer
 
     def __post_init__(self) -> None:
-        unknown = set(self.fields) - set(PRODUCT_FIELDS)
-        if unknown or not self.fields:
+        names = [name for name, _ in self.fields]
+        if not names or set(names) - set(PRODUCT_FIELDS) or len(set(names)) < len(names):
             raise ConfigError(
-                f"fields {sorted(self.fields)}: expected some of {', '.join(PRODUCT_FIELDS)}"
+                f"fields {names}: expected some of {', '.join(PRODUCT_FIELDS)}, each once"
             )
-        if min(self.query_tokens, *self.fields.values()) < 1:
+        if min(self.query_tokens, *(tokens for _, tokens in self.fields)) < 1:
             raise ConfigError("query_tokens and the tokens of a field: expected at least 1 each")
         if self.max_tokens < self.query_tokens + 8:
             raise ConfigError(
@@ -125,7 +124,7 @@ class Reader:
     def read_products(self, products: Products) -> Sequences:
         """Token ids of products: field after field, each behind its marker, empty ones left out."""
         columns = []
-        for name, budget in self.layout.options.fields.items():
+        for name, budget in self.layout.options.fields:
             column = self._encoded(products.field(name), budget)
             marker = self.layout.markers.get(name)
             if marker is not None:
