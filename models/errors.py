@@ -32,6 +32,10 @@ class NotFittedError(MemberError):
     """A member asked for what only training gives."""
 
 
+class ExportError(MemberError):
+    """A network whose served form does not answer as the trained one does."""
+
+
 class ReleaseError(EsciError):
     """A release folder that is absent, tampered with, foreign or of another format."""
 

@@ -5,6 +5,7 @@ which says "[SEP]" is text, a field keeps to its budget, and a product that a hu
 share is tokenised once.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,7 @@ class Reader:
         # A text that spells a special token is text.
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
+        self._spelt = _spelt_specials(tokenizer)
         self.layout = layout
 
     @classmethod
@@ -115,7 +117,8 @@ class Reader:
     @property
     def vocabulary(self) -> int:
         """One more than the largest id."""
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+        # Not their number: a vocabulary may have holes.
+        return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
 
     def read_queries(self, texts: Texts) -> Sequences:
         """Token ids of queries, without special tokens."""
@@ -180,6 +183,8 @@ class Reader:
     def _encoded(self, texts: Iterable[str], budget: int) -> Sequences:
         most = budget * _CHARACTERS_PER_TOKEN
         clean = [normalise(text)[:most] for text in texts]
+        if self._spelt is not None:
+            clean = [self._spelt.sub(_parted, text) for text in clean]
         encoded = self._tokenizer.encode_batch_fast(clean, add_special_tokens=False)
         return Sequences.of([encoding.ids[:budget] for encoding in encoded])
 
@@ -208,6 +213,32 @@ def layout_of(tokenizer: Tokenizer, options: TextOptions, markers: Mapping[str, 
         second_segment=int(pair.type_ids[second[0]]),
         markers=dict(markers),
     )
+
+
+def _spelt_specials(tokenizer: Tokenizer) -> re.Pattern[str] | None:
+    """What finds the special tokens that a text can spell all the same; None where it can none.
+
+    Vocabularies in the manner of sentencepiece hold special tokens as pieces like any other, and
+    would find them in a text.
+    """
+    specials = {
+        at: token.content
+        for at, token in tokenizer.get_added_tokens_decoder().items()
+        if token.special
+    }
+    found = [
+        text
+        for at, text in specials.items()
+        if at in tokenizer.encode(text, add_special_tokens=False).ids
+    ]
+    # Longest first, so that none is missed for being the start of another.
+    found.sort(key=lambda text: (-len(text), text))
+    return re.compile("|".join(map(re.escape, found))) if found else None
+
+
+def _parted(special: re.Match[str]) -> str:
+    """What a text meant that spells a special token: "< /s>" for "</s>"."""
+    return f"{special[0][0]} {special[0][1:]}"
 
 
 def _constant(ids: list[int], texts: int) -> Sequences:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -26,7 +27,7 @@ class Sequences:
         """Sequences from lists of token ids, all of segment 0."""
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        ids = np.fromiter((token for text in texts for token in text), np.int32, int(starts[-1]))
+        ids = np.fromiter(chain.from_iterable(texts), np.int32, int(starts[-1]))
         return cls(ids, np.zeros(len(ids), np.uint8), starts)
 
     def __len__(self) -> int:

@@ -24,9 +24,9 @@ class ParameterGroup:
 class Task(Protocol):
     """A network and the examples it learns from.
 
-    The loop chooses the examples of every batch, by length and at random, and everything else that
-    is drawn at random comes from torch's generators, whose states the loop keeps in its
-    checkpoints: a task holds no random state of its own.
+    What is drawn at random comes from the generator that `batches` is given and from torch's own,
+    which the loop seeds anew before every step: a task holds no random state of its own, and so a
+    training can go on after a kill as if nothing had been.
     """
 
     @property
