@@ -1,0 +1,1 @@
+"""An exported graph rewritten: the same answers in fewer and faster operations."""

@@ -1,0 +1,48 @@
+"""What a network is exported to, how far the export may stray, and how it is run."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from models.errors import ConfigError
+from models.typed import STRICT
+
+Variant = Literal["fp32", "int8"]
+VARIANTS: Final[tuple[Variant, ...]] = ("fp32", "int8")
+
+EXACT: Final[Variant] = "fp32"
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """Variants to export, the limits of their gates, and how batches are cut."""
+
+    __pydantic_config__ = STRICT
+
+    variants: tuple[Variant, ...] = VARIANTS  # fp32 is always written: others are made from it
+    # fp32 against the trained network: what another order of adding floats explains.
+    exact_difference: float = 1e-3
+    exact_flip_rate: float = 0.001
+    # int8 against the trained network. The flips are what a user sees; the difference bounds how
+    # far a pair's answer moves between requests that different variants answer.
+    largest_difference: float = 0.5
+    flip_rate: float = 0.005
+    # Padded tokens of a batch. A larger one leaves the cache and pads more, a much smaller one
+    # pays for its start.
+    batch_tokens: int = 512
+    # Texts of the requests that the choice between variants is measured on.
+    shapes: tuple[int, ...] = (1, 16, 40, 128)
+    measure_seconds: float = 1.0  # per variant and shape
+    threads: int = 0  # of the measurement; 0: as many as there are cores to run on
+
+    def __post_init__(self) -> None:
+        if not self.variants or len(set(self.variants)) < len(self.variants):
+            raise ConfigError(f"variants {list(self.variants)}: expected some, each once")
+        for name in ("exact_difference", "exact_flip_rate", "largest_difference", "flip_rate"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} {getattr(self, name)}: expected a number of 0 or more")
+        if self.batch_tokens < 1:
+            raise ConfigError(f"batch_tokens {self.batch_tokens}: expected at least 1")
+        if not self.shapes or min(self.shapes) < 1 or sorted(set(self.shapes)) != [*self.shapes]:
+            raise ConfigError(f"shapes {list(self.shapes)}: expected rising numbers from 1 on")
+        if self.measure_seconds < 0 or self.threads < 0:
+            raise ConfigError("measure_seconds and threads: expected 0 or more")

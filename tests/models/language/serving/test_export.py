@@ -1,0 +1,201 @@
+"""An export is refused when it does not answer as the trained network does."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from models.errors import ConfigError, DataError, ExportError
+from models.language.serving import export as exporting
+from models.language.serving import network as networks
+from models.language.serving.form import Form
+from models.language.serving.gate import UNMEASURED, Gap, complaint, measure_gap
+from models.language.serving.options import ServingOptions
+from models.typed import parse
+from tests.models.language.serving.networks import (
+    OPTIONS,
+    PAD,
+    Classifier,
+    Mean,
+    answers,
+    classifier,
+    export,
+    exported,
+    texts,
+)
+
+
+class TestGate:
+    def test_differences_and_flips_are_measured(self):
+        trained = np.array([[2.0, 1, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], np.float32)
+        served = trained.copy()
+        served[0, 1] = 2.5
+        served[1, 0] = 0.75
+        assert measure_gap(trained, served) == Gap(4, 1.5, 0.25)
+
+    def test_a_tie_may_fall_either_way(self):
+        trained = np.array([[1.0, 1, 0, 0]], np.float32)
+        assert measure_gap(trained, trained[:, [1, 0, 2, 3]] + np.eye(4)[1]).flip_rate == 0
+        assert measure_gap(trained, np.eye(4, dtype=np.float32)[[2]]).flip_rate == 1
+
+    @pytest.mark.parametrize("broken", [np.nan, np.inf])
+    def test_what_is_no_number_passes_no_gate(self, broken):
+        trained = np.zeros((2, 4), np.float32)
+        served = trained.copy()
+        served[1, 2] = broken
+        wide = replace(OPTIONS, largest_difference=1e9, flip_rate=1.0)
+        assert "not a finite" in complaint("int8", measure_gap(trained, served), wide)
+
+    def test_each_limit_is_held(self):
+        options = ServingOptions(largest_difference=0.5, flip_rate=0.01)
+        assert complaint("int8", Gap(100, 0.5, 0.01), options) == ""
+        assert "differs by 0.51" in complaint("int8", Gap(100, 0.51, 0.01), options)
+        assert "2.00%" in complaint("int8", Gap(100, 0.1, 0.02), options)
+        assert "differs by 0.4" in complaint("fp32", Gap(100, 0.4, 0.0), options)
+        assert complaint("int8", UNMEASURED, options)
+
+    def test_no_pairs_and_other_shapes_are_refused(self):
+        none = np.zeros((0, 4), np.float32)
+        with pytest.raises(DataError, match="at least one"):
+            measure_gap(none, none)
+        with pytest.raises(DataError, match=r"\(2, 4\)"):
+            measure_gap(np.zeros((2, 4), np.float32), np.zeros((1, 4), np.float32))
+
+
+def _with_onnx(change):
+    """An exporter that hands on what `change` makes of the right graph."""
+    right = networks.onnx_network
+    return lambda *given: change(right(*given))
+
+
+def _other_weight(model: onnx.ModelProto) -> onnx.ModelProto:
+    large = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims) * len(tensor.dims))
+    weights = numpy_helper.to_array(large).copy()
+    weights[:, :4] *= -1
+    large.CopyFrom(numpy_helper.from_array(weights, large.name))
+    return model
+
+
+def _swapped_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    for node in model.graph.node:
+        for at, name in enumerate(node.input):
+            node.input[at] = {"ids": "segments", "segments": "ids"}.get(name, name)
+    return model
+
+
+class TestBrokenExports:
+    @pytest.mark.parametrize("change", [_other_weight, _swapped_inputs])
+    def test_a_wrong_graph_is_refused(self, change, monkeypatch, tmp_path):
+        monkeypatch.setattr(networks, "onnx_network", _with_onnx(change))
+        with pytest.raises(ExportError, match="does not answer as the trained"):
+            export(classifier(), tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_graph_that_ignores_the_mask_is_refused(self, monkeypatch, tmp_path):
+        class Unmasked(Mean):
+            def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
+                return super().forward(ids, torch.ones_like(mask) + 0 * mask, segments)
+
+        wrong, right = classifier(Unmasked), networks.onnx_network
+        monkeypatch.setattr(networks, "onnx_network", lambda _, *given: right(wrong, *given))
+        with pytest.raises(ExportError, match="does not answer as the trained"):
+            export(classifier(Mean), tmp_path)
+
+    def test_int8_that_fails_is_left_out_with_the_reason(self, tmp_path):
+        report = export(classifier(), tmp_path, options=replace(OPTIONS, largest_difference=1e-6))
+        assert set(report.variants) == {"fp32"}
+        assert "differs by" in report.left_out["int8"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["form.json", "fp32.onnx"]
+        assert Form.load(tmp_path).run(texts(40)).shape == (40, 4)
+
+    def test_no_sample_is_refused(self, tmp_path):
+        with pytest.raises(ExportError, match="at least one"):
+            exporting.export_form(
+                classifier(),
+                tmp_path,
+                sample=texts(0),
+                pad_id=PAD,
+                takes_segments=True,
+                options=OPTIONS,
+                answers=lambda run: run(texts(3)),
+            )
+
+
+class TestReport:
+    def test_it_holds_the_gap_of_every_variant_on_all_that_was_held_out(self):
+        report = Form.load(exported()).report
+        asked = texts(200, seed=1)
+        expected = answers(classifier(), asked)
+        for variant, about in report.variants.items():
+            gap = measure_gap(expected, Form.load(exported()).run(asked, variant))
+            assert about.gap.pairs == 200
+            assert about.gap.largest_difference == pytest.approx(gap.largest_difference, abs=1e-4)
+            assert about.gap.flip_rate == pytest.approx(gap.flip_rate, abs=0.006)
+
+    def test_times_are_measured_for_every_variant_and_shape(self, tmp_path):
+        options = replace(OPTIONS, measure_seconds=0.01, shapes=(1, 5), threads=1)
+        report = export(classifier(), tmp_path, options=options)
+        assert report.threads == 1
+        assert report.machine
+        for about in report.variants.values():
+            assert set(about.milliseconds) == {1, 5}
+            assert all(time > 0 for time in about.milliseconds.values())
+
+    def test_the_same_network_gives_the_same_bytes(self, tmp_path):
+        export(classifier(), tmp_path)
+        for path in exported().iterdir():
+            assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+    def test_no_file_names_a_folder_of_this_machine(self):
+        for path in exported().iterdir():
+            assert b".py" not in path.read_bytes()
+            assert str(Path.home()).encode() not in path.read_bytes()
+
+    def test_segments_are_not_asked_for_where_they_do_not_matter(self, tmp_path):
+        module = classifier(takes_segments=False)
+        export(module, tmp_path, takes_segments=False)
+        inputs = onnx.load(tmp_path / "fp32.onnx").graph.input
+        assert [given.name for given in inputs] == ["ids", "mask"]
+        asked = texts(20, seed=3)
+        found = Form.load(tmp_path).run(asked, "fp32")
+        np.testing.assert_allclose(found, answers(module, asked), rtol=1e-4, atol=1e-5)
+
+    def test_the_module_is_left_in_evaluation_mode(self, tmp_path):
+        module = classifier().train()
+        export(module, tmp_path)
+        assert not module.training
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"variants": []},
+            {"variants": ["int8", "int8"]},
+            {"flip_rate": -0.1},
+            {"largest_difference": float("nan")},
+            {"batch_tokens": 0},
+            {"shapes": [4, 1]},
+            {"shapes": []},
+            {"threads": -1},
+            {"measure_seconds": -1},
+        ],
+    )
+    def test_what_cannot_be_meant_is_refused(self, wrong):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            parse(ServingOptions, wrong)
+
+    def test_int8_alone_still_writes_float32(self, tmp_path):
+        report = export(classifier(), tmp_path, options=replace(OPTIONS, variants=("int8",)))
+        assert set(report.variants) == {"fp32", "int8"}
+
+
+def test_classifier_and_mean_differ():
+    # Else the tests above would compare a network with itself.
+    asked = texts(10)
+    assert not np.allclose(answers(classifier(Classifier), asked), answers(classifier(Mean), asked))

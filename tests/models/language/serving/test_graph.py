@@ -1,0 +1,134 @@
+"""Rewriting a graph leaves its answers as they were, and does what it is for."""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from torch import Tensor
+
+from models.language.serving.graph.attention import fuse_attention
+from models.language.serving.graph.editing import from_onnx, tidied, to_onnx
+from models.language.serving.graph.selection import select_early
+from models.language.serving.network import onnx_network
+from models.language.serving.quantise import quantised
+from tests.models.language.serving.networks import Classifier, Mean, classifier, exported, texts
+
+LAYERS = 3
+
+
+def kinds(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def run(model: onnx.ModelProto, **given: np.ndarray) -> np.ndarray:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, given)[0]
+
+
+def inputs(texts_: int, length: int) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(texts_)
+    mask = np.arange(length) < generator.integers(1, length + 1, size=(texts_, 1))
+    return {
+        "ids": generator.integers(1, 100, size=(texts_, length)) * mask,
+        "mask": mask.astype(np.int64),
+        "segments": np.zeros((texts_, length), np.int64),
+    }
+
+
+def exported_plainly(module: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
+    """What torch exports, before it is rewritten."""
+    with monkeypatch.context() as patched:
+        for name in ("fuse_attention", "select_early"):
+            patched.setattr(f"models.language.serving.network.{name}", lambda _: None)
+        return onnx_network(module, texts(4), takes_segments=True)
+
+
+@pytest.mark.parametrize("kind", [Classifier, Mean])
+def test_rewriting_leaves_the_answers(kind, monkeypatch):
+    plain = exported_plainly(classifier(kind), monkeypatch)
+    graph = from_onnx(plain)
+    assert fuse_attention(graph) == LAYERS
+    assert select_early(graph) == (kind is Classifier)
+    rewritten = to_onnx(tidied(graph))
+    onnx.checker.check_model(plain)
+    found = kinds(rewritten)
+    assert found["MultiHeadAttention"] == LAYERS
+    assert found["Softmax"] == 0
+    assert sum(found.values()) < 0.6 * sum(kinds(plain).values())
+    for shape in ((1, 1), (1, 9), (5, 1), (7, 33)):
+        given = inputs(*shape)
+        expected = run(plain, **given)
+        np.testing.assert_allclose(run(rewritten, **given), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_layer_works_on_the_selected_token_alone():
+    model = onnx.load(exported() / "fp32.onnx")
+    inferred = {
+        value.name: [size.dim_value or 0 for size in value.type.tensor_type.shape.dim]
+        for value in model.graph.value_info
+    }
+    rows = Counter(
+        inferred[node.output[0]][1]
+        for node in model.graph.node
+        if node.op_type == "MatMul" and len(inferred[node.output[0]]) == 3
+    )
+    # Of the last layer's six products, keys and values see every token.
+    assert rows == {0: (LAYERS - 1) * 6 + 2, 1: 4}
+
+
+def test_another_token_can_be_selected(monkeypatch):
+    class Last(Classifier):
+        def pooled(self, states: Tensor, mask: Tensor) -> Tensor:
+            del mask
+            return self.head(states[:, -1])
+
+    plain = exported_plainly(classifier(Last), monkeypatch)
+    graph = from_onnx(plain)
+    fuse_attention(graph)
+    assert select_early(graph)
+    given = inputs(4, 12)
+    expected = run(plain, **given)
+    np.testing.assert_allclose(run(to_onnx(tidied(graph)), **given), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_states_that_are_needed_elsewhere_stay_whole(monkeypatch):
+    class Both(Classifier):
+        def pooled(self, states: Tensor, mask: Tensor) -> Tensor:
+            del mask
+            return self.head(states[:, 0] + states.mean(dim=1))
+
+    plain = exported_plainly(classifier(Both), monkeypatch)
+    graph = from_onnx(plain)
+    fuse_attention(graph)
+    select_early(graph)
+    given = inputs(4, 12)
+    expected = run(plain, **given)
+    np.testing.assert_allclose(run(to_onnx(tidied(graph)), **given), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_every_product_over_tokens_is_in_int8():
+    found = kinds(onnx.load(exported() / "int8.onnx"))
+    assert found["MatMulIntegerToFloat"] == (LAYERS - 1) * 6 + 2
+    assert found["MatMul"] == 4  # one row per text
+    # Scales that a batch decides on would let texts disturb each other.
+    assert not found["DynamicQuantizeLinear"] + found["DynamicQuantizeMatMul"]
+
+
+def test_quantising_again_gives_the_same_bytes():
+    model = onnx.load(exported() / "fp32.onnx")
+    first, second = (quantised(model, texts(50), 0).SerializeToString() for _ in range(2))
+    assert first == second
+
+
+def test_a_network_without_any_product_stays_as_it_is():
+    class Nothing(torch.nn.Module):
+        def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
+            return (ids * mask + segments).sum(1, keepdim=True).float()
+
+    model = onnx_network(Nothing(), texts(4), takes_segments=True)
+    given = inputs(3, 7)
+    expected = run(model, **given)
+    np.testing.assert_array_equal(run(quantised(model, texts(20), 0), **given), expected)
