@@ -13,9 +13,15 @@ from models.typed import complaints, known_keys, parse
 
 KINDS: Final[dict[str, str]] = {
     "lexical": "models.members.lexical:LexicalMember",
+    "bi_encoder": "models.members.bi_encoder:BiEncoderMember",
+    "cross_encoder": "models.members.cross_encoder:CrossEncoderMember",
 }
 # The extra that brings all a kind needs, to be fitted too, where the serving one does not.
-EXTRAS: Final[dict[str, str]] = {"lexical": "training"}
+EXTRAS: Final[dict[str, str]] = {
+    "lexical": "training",
+    "bi_encoder": "training",
+    "cross_encoder": "training",
+}
 
 
 @contextmanager

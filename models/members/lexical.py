@@ -22,7 +22,7 @@ from models.lexical.matching.products import ProductFeatures, prepare_products
 from models.lexical.matching.queries import prepare_queries
 from models.lexical.matching.statistics import Statistics, count_words
 from models.lexical.weighing.additive import AdditiveModel
-from models.lexical.weighing.choosing import choose_model, pair_weights
+from models.lexical.weighing.choosing import choose_model
 from models.lexical.weighing.fitting import Sample
 from models.lexical.weighing.options import LexicalOptions
 from models.locales import LOCALES
@@ -30,6 +30,7 @@ from models.member import Cost, Logits
 from models.pairs import LabelledPairs, Pairs
 from models.registry import named_extra
 from models.typed import parse, plain
+from models.weights import pair_weights
 from models.workbench import NO_WORKBENCH, Workbench
 
 # Also what tokens, hashes and features mean: it rises when a saved member would answer otherwise.

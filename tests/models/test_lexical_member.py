@@ -12,7 +12,7 @@ from models.labels import LABELS
 from models.lexical.matching.crosses import Crosses
 from models.lexical.matching.products import prepare_products
 from models.lexical.weighing.additive import AdditiveModel
-from models.lexical.weighing.choosing import choose_model, pair_weights
+from models.lexical.weighing.choosing import choose_model
 from models.lexical.weighing.fitting import (
     Basis,
     Penalties,
@@ -26,6 +26,7 @@ from models.member import softmax
 from models.members.lexical import LexicalMember
 from models.pairs import LabelledPairs, Pairs, Products, Queries
 from models.texts import Texts
+from models.weights import pair_weights
 from tests.tiny import tiny_pairs
 
 THINGS = ("lamp", "chair", "kettle", "router", "blanket", "ladder", "camera", "guitar")

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.errors import ConfigError, DataError, EsciError, MissingDataError
+from models.folds import query_positions
 from models.text import fold
 from pipelines.dataset.importing import readers
 from pipelines.dataset.importing.convert import Defaults
@@ -30,7 +31,6 @@ from pipelines.dataset.layout import (
     SCHEMAS,
 )
 from pipelines.dataset.validate import ValidateOptions, validate
-from pipelines.split import query_positions
 
 ROOT = Path(__file__).parents[2]
 

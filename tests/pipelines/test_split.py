@@ -4,16 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import ConfigError
+from models.folds import pair_folds, query_folds, query_positions
 from models.pairs import LabelledPairs, Products, Queries
 from models.text import fold
 from pipelines.dataset.read import Judgements
-from pipelines.split import (
-    held_out,
-    official_split,
-    pair_folds,
-    query_folds,
-    query_positions,
-)
+from pipelines.split import held_out, official_split
 
 QUERIES = st.lists(
     st.tuples(st.text("aAñÑ ｱア", min_size=1, max_size=4), st.sampled_from(["us", "es", "jp"])),

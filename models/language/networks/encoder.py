@@ -158,6 +158,8 @@ class Encoder(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         with quiet():
             self.merged().backbone.save_pretrained(folder)
+        for weights in folder.glob("*.safetensors"):  # written for their owner alone
+            weights.chmod(0o644)
         saved = SavedEncoder(ENCODER_FORMAT, self.pooling, self.preset)
         write_json(folder / ENCODER_FILE, plain(saved))
 

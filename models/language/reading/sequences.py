@@ -44,6 +44,14 @@ class Sequences:
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return Sequences(self.ids[places], self.segments[places], starts)
 
+    def followed_by(self, other: "Sequences") -> "Sequences":
+        """These texts and then those of `other`."""
+        return Sequences(
+            np.concatenate([self.ids, other.ids]),
+            np.concatenate([self.segments, other.segments]),
+            np.concatenate([self.starts, other.starts[1:] + self.starts[-1]]),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:

@@ -10,10 +10,11 @@ import typer
 from rich.table import Table
 
 from models.files import atomic_file
+from models.folds import pair_folds
 from models.labels import LABELS
 from pipelines.console import err, out, print_json
 from pipelines.dataset.read import read_judgements
-from pipelines.split import official_split, pair_folds, require_rows
+from pipelines.split import official_split, require_rows
 
 
 def split(

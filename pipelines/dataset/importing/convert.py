@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.errors import ConfigError, DataError
+from models.folds import query_positions
 from models.locales import LOCALES
 from pipelines.dataset.checks.columns import Column, regroup, tuples
 from pipelines.dataset.checks.folding import fold_all
@@ -19,7 +20,6 @@ from pipelines.dataset.importing.mapping import ROLES, ImportMapping
 from pipelines.dataset.importing.readers import Block
 from pipelines.dataset.importing.words import translators
 from pipelines.dataset.layout import PRODUCT_COLUMNS, SCHEMAS, SPLITS
-from pipelines.split import query_positions
 
 _INTEGER: Final = r"^[+-]?\d{1,18}$"
 _FLOAT_ID: Final = r"^\d+\.0+$"

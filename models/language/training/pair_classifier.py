@@ -1,0 +1,133 @@
+"""Trains a cross-encoder on labelled pairs, where asked from soft labels of its own making."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import DataError
+from models.folds import pair_folds
+from models.labels import LABELS
+from models.language.networks.cross import CrossNetwork
+from models.language.reading.reader import Reader
+from models.language.training.activations import EncodedTexts
+from models.language.training.classification import targets_of, weights_of
+from models.language.training.curve import Curve
+from models.language.training.loop import train as run_training
+from models.language.training.options import ClassificationOptions, TrainingOptions
+from models.language.training.pair_task import Judged, PairTask, Taught, answer
+from models.language.training.steps.average import copy_weights
+from models.language.training.steps.precision import autocast_of
+from models.member import Probabilities, softmax
+from models.pairs import LabelledPairs
+from models.workbench import Standing, Workbench
+
+_PARTS = 1000  # of a training, when several follow each other
+
+
+def train_on_pairs(
+    network: CrossNetwork,
+    reader: Reader,
+    train: LabelledPairs,
+    valid: LabelledPairs,
+    *,
+    training: TrainingOptions,
+    classification: ClassificationOptions,
+    seed: int,
+    bench: Workbench,
+    identity: str,
+) -> Curve:
+    """Train `network` in place; returns the curve of the last training, with notes.
+
+    With `classification.distil` the training pairs are divided into folds by query, a network is
+    trained without each fold and answers it, and the last training learns from a mean of those
+    answers and the judged labels (the recipe of the ESCI winners). Every training starts from the
+    weights that `network` came with.
+    """
+    sequences = reader.read_pairs(train).followed_by(reader.read_pairs(valid))
+    texts = EncodedTexts.prepare(network.encoder, sequences, reader.layout.pad_id, training, bench)
+    judged = Judged(len(train) + np.arange(len(valid)), valid.labels)
+    queries = train.compact().query_rows
+
+    def attempt(
+        rows: NDArray[np.int64], soft: Probabilities | None, place: Workbench, name: str
+    ) -> Curve:
+        labels = train.labels[rows]
+        taught = Taught(
+            rows,
+            targets_of(labels, classification, soft),
+            weights_of(labels, queries[rows], classification),
+        )
+        task = PairTask(network, texts, taught, judged, classification, training.batch_size)
+        return run_training(task, training, seed, place, f"{identity}:{name}")
+
+    everything = np.arange(len(train))
+    if not classification.distil:
+        curve = attempt(everything, None, bench, "all")
+        return _noted(curve, [texts.note])
+    soft, notes = _out_of_fold(
+        network, texts, train, classification.distil, seed, training, bench, attempt
+    )
+    last = _part(bench, classification.distil, classification.distil + 1, "last")
+    return _noted(attempt(everything, soft, last, "all"), [texts.note, *notes])
+
+
+def _out_of_fold(
+    network: CrossNetwork,
+    texts: EncodedTexts,
+    train: LabelledPairs,
+    folds: int,
+    seed: int,
+    training: TrainingOptions,
+    bench: Workbench,
+    attempt: Callable[[NDArray[np.int64], Probabilities | None, Workbench, str], Curve],
+) -> tuple[Probabilities, list[str]]:
+    """What networks that never saw a pair's query say of it, (pairs, 4), and how they did.
+
+    `network` ends as it began.
+    """
+    fold_of = pair_folds(train, folds, seed, "distil")
+    begin = {
+        name: parameter.detach().clone()
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad
+    }
+    soft = np.empty((len(train), len(LABELS)), np.float32)
+    notes = []
+    for fold in range(folds):
+        held = np.flatnonzero(fold_of == fold)
+        if not len(held):
+            continue
+        others = np.flatnonzero(fold_of != fold)
+        if not len(others):
+            raise DataError(
+                f"all training queries fall into one of the {folds} folds that distil asks for; "
+                "expected queries in several: give more of them, or set distil to 0"
+            )
+        curve = attempt(others, None, _part(bench, fold, folds + 1, f"fold-{fold}"), f"fold-{fold}")
+        device = network.head.weight.device
+        with autocast_of(training.precision, device):
+            soft[held] = softmax(answer(network, texts, held, device))
+        right = float((soft[held].argmax(axis=1) == train.labels[held]).mean())
+        notes.append(
+            f"fold {fold + 1} of {folds}: accuracy {right:.3f} on {len(held)} held-out pairs, "
+            f"best at step {curve.best_step}"
+        )
+        copy_weights(dict(network.named_parameters()), begin)
+    return soft, notes
+
+
+def _part(bench: Workbench, at: int, of: int, name: str) -> Workbench:
+    """The bench of one training of several that follow each other."""
+
+    def report(standing: Standing) -> None:
+        done = at * _PARTS + standing.done * _PARTS // max(standing.total, 1)
+        said = f"part {at + 1} of {of}"
+        bench.report(Standing(done, of * _PARTS, f"{said}: {standing.note}"))
+
+    return Workbench(bench.folder / name if bench.folder else None, report)
+
+
+def _noted(curve: Curve, notes: list[str]) -> Curve:
+    return replace(curve, notes=(*curve.notes, *filter(None, notes)))

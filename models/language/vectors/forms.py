@@ -1,0 +1,110 @@
+"""Served towers: queries to vectors, products to packed vectors, whether stored or made anew."""
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+import numpy as np
+
+from models.errors import ReleaseError
+from models.language.reading.reader import Reader
+from models.language.serving.form import Form
+from models.language.vectors.head import PairHead
+from models.language.vectors.packing import Packed, Packing, Vectors
+from models.language.vectors.source import VectorSource, product_keys
+from models.member import Logits
+from models.pairs import Pairs, Products, Queries
+
+# Read, tokenised and encoded at a time, so that a catalogue takes no more memory than this many.
+BLOCK_PRODUCTS: Final = 1 << 13
+_BLOCK_PAIRS: Final = 1 << 16
+
+# A request asks with one query, and brings products by the hundred or has them stored.
+_QUERIES, _PRODUCTS = 1, 128
+
+
+@dataclass(frozen=True, eq=False)
+class ServedTowers:
+    """The towers as they are served, with the head that compares what they give.
+
+    A vector is made by one variant of its tower, whatever the number of texts, and a product's is
+    packed and unpacked even when it is not stored: what was stored and what is made on the fly
+    agree, but for the last bit that padding may change in a sum.
+    """
+
+    reader: Reader
+    query_form: Form
+    product_form: Form
+    packing: Packing
+    head: PairHead
+    reader_digest: str  # of the files of the reader
+    source: VectorSource | None = None
+
+    @property
+    def identity(self) -> str:
+        """What stored product vectors must have been made by to mean anything here."""
+        variant = self.product_form.variant_for(_PRODUCTS)
+        decides = [
+            self.reader_digest,
+            self.product_form.report.variants[variant].sha256,
+            self.packing.precision,
+            self.packing.width,
+        ]
+        return sha256(json.dumps(decides).encode()).hexdigest()
+
+    def check(self, source: VectorSource) -> None:
+        """Refuse vectors that another tower, or another reader, has made."""
+        if source.identity != self.identity:
+            raise ReleaseError(
+                f"these product vectors were made by {source.identity[:12]} and the product tower "
+                f"here is {self.identity[:12]}: compute them again with this member"
+            )
+
+    def query_vectors(self, queries: Queries) -> Vectors:
+        """A unit vector per query, (queries, width)."""
+        texts = self.reader.alone(self.reader.read_queries(queries.texts))
+        return self.query_form.run(texts, self.query_form.variant_for(_QUERIES))
+
+    def product_vectors(self, products: Products) -> Packed:
+        """The packed unit vector of each product, from the source where it is known there."""
+        if self.source is None:
+            return self.encoded_products(products)
+        known, stored = self.source.get_many(product_keys(products))
+        packed = np.empty((len(products), self.packing.stride), np.uint8)
+        packed[known] = stored
+        packed[~known] = self.encoded_products(products.take(np.flatnonzero(~known)))
+        return packed
+
+    def encoded_products(self, products: Products) -> Packed:
+        """The packed unit vector of each product, made now."""
+        packed = np.empty((len(products), self.packing.stride), np.uint8)
+        variant = self.product_form.variant_for(_PRODUCTS)
+        for start in range(0, len(products), BLOCK_PRODUCTS):
+            rows = np.arange(start, min(start + BLOCK_PRODUCTS, len(products)))
+            texts = self.reader.alone(self.reader.read_products(products.take(rows)))
+            packed[rows] = self.packing.pack(self.product_form.run(texts, variant))
+        return packed
+
+    def logits(self, pairs: Pairs) -> Logits:
+        """Four logits per pair; every query and product is encoded once."""
+        named = pairs.compact()
+        queries, packed = self.query_vectors(named.queries), self.product_vectors(named.products)
+        logits = np.empty((len(pairs), self.head.second_bias.shape[0]), np.float32)
+        for start in range(0, len(pairs), _BLOCK_PAIRS):
+            block = slice(start, start + _BLOCK_PAIRS)
+            used, at_product = np.unique(named.product_rows[block], return_inverse=True)
+            products = self.packing.unpack(packed[used])
+            logits[block] = self.head.logits(queries, products, named.query_rows[block], at_product)
+        return logits
+
+    def similarities(self, pairs: Pairs) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        """The cosine of query and product of each pair."""
+        named = pairs.compact()
+        queries, packed = self.query_vectors(named.queries), self.product_vectors(named.products)
+        cosines = np.empty(len(pairs), np.float32)
+        for start in range(0, len(pairs), _BLOCK_PAIRS):
+            block = slice(start, start + _BLOCK_PAIRS)
+            products = self.packing.unpack(packed[named.product_rows[block]])
+            cosines[block] = np.einsum("pw,pw->p", queries[named.query_rows[block]], products)
+        return cosines

@@ -1,0 +1,57 @@
+"""Vectors as bytes of a fixed length, one row each: what is stored of a product."""
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+Vectors: TypeAlias = NDArray[np.float32]
+"""Shape (vectors, width)."""
+
+Packed: TypeAlias = NDArray[np.uint8]
+"""Vectors as bytes, shape (vectors, stride)."""
+
+_LARGEST: Final = 127  # of an int8; -128 stays unused, so that signs are alike
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a vector is written: little-endian floats, or int8 behind one float32 scale each."""
+
+    precision: Precision
+    width: int  # numbers in a vector
+
+    @property
+    def stride(self) -> int:
+        """Bytes of one vector."""
+        return {"fp32": 4 * self.width, "fp16": 2 * self.width, "int8": 4 + self.width}[
+            self.precision
+        ]
+
+    def pack(self, vectors: Vectors) -> Packed:
+        """The bytes of `vectors`, which lose what the precision cannot hold."""
+        if self.precision != "int8":
+            kind = "<f4" if self.precision == "fp32" else "<f2"
+            return _as_bytes(vectors.astype(kind), self.stride)
+        scales = np.abs(vectors).max(axis=1, initial=0, keepdims=True) / np.float32(_LARGEST)
+        whole = np.rint(vectors / np.where(scales > 0, scales, 1))
+        # Of numbers so small that their scale is inexact, the largest would overflow.
+        whole = np.clip(whole, -_LARGEST, _LARGEST).astype(np.int8)
+        return np.hstack([_as_bytes(scales.astype("<f4"), 4), _as_bytes(whole, self.width)])
+
+    def unpack(self, packed: Packed) -> Vectors:
+        """The vectors in `packed`, as near to what was packed as the precision allows."""
+        packed = np.ascontiguousarray(packed)
+        if self.precision != "int8":
+            kind = "<f4" if self.precision == "fp32" else "<f2"
+            return packed.view(kind).reshape(len(packed), self.width).astype(np.float32)
+        scales = np.ascontiguousarray(packed[:, :4]).view("<f4").astype(np.float32)
+        whole = np.ascontiguousarray(packed[:, 4:]).view(np.int8)
+        return whole.astype(np.float32) * scales
+
+
+def _as_bytes(array: NDArray[np.generic], stride: int) -> Packed:
+    return np.ascontiguousarray(array).view(np.uint8).reshape(len(array), stride)

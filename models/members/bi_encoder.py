@@ -1,0 +1,330 @@
+"""The bi-encoder member: queries and products as vectors of their own, compared by a small head.
+
+It answers with onnxruntime, tokenizers and numpy; torch is there when it is fitted. What a product
+means is computed once, stored, and looked up.
+"""
+
+import json
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from models.errors import ConfigError, DataError, EsciError, NotFittedError, ReleaseError
+from models.language.examples import every_text, pairs_to_compare
+from models.language.folder import (
+    CURVE,
+    FORM,
+    TRAINED,
+    Sealed,
+    Workshop,
+    how_made,
+    open_sealed,
+    pairs_sha256,
+    seal,
+)
+from models.language.metric.options import MetricOptions
+from models.language.presets import LoraOptions, Pooling, Preset
+from models.language.reading.reader import FILES as READER_FILES
+from models.language.reading.reader import Reader, TextOptions
+from models.language.serving.form import Form
+from models.language.serving.options import ServingOptions
+from models.language.training.options import ClassificationOptions, TrainingOptions
+from models.language.vectors.forms import BLOCK_PRODUCTS, ServedTowers
+from models.language.vectors.head import PairHead
+from models.language.vectors.packing import Packing, Precision
+from models.language.vectors.source import VectorSource, product_keys
+from models.language.vectors.store import ProductVectors
+from models.member import Cost, Logits
+from models.pairs import LabelledPairs, Pairs, Products
+from models.registry import named_extra
+from models.typed import STRICT, complaints, parse, plain
+from models.workbench import NO_WORKBENCH, Standing, Workbench
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# It rises when a saved member would answer otherwise.
+FORMAT: Final = 1
+_KIND: Final = "bi_encoder"
+_HEAD: Final = "head.npz"
+# A head starts from nothing, where a backbone is only to be bent.
+_HEAD_RATE: Final = 1e-3
+
+
+def _unheard(done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True)
+class BiEncoderOptions:
+    """The backbone, what it reads, how it is trained, and how its vectors are compared and kept."""
+
+    __pydantic_config__ = STRICT
+
+    backbone: str = "minilm"
+    allow_download: bool = False  # of the backbone, when fitted; a fitted member needs no network
+    text: TextOptions = field(default_factory=TextOptions)
+    towers: Literal["shared", "twin"] = "shared"  # twin: one network for queries, one for products
+    pooling: Pooling | None = None  # None: the backbone's preset
+    dimensions: int | None = None  # of the vectors, by a learned projection; None: the backbone's
+    hidden: int = 128  # numbers in the head's hidden layer; 0 makes it linear
+    dropout: float = 0.1  # of what the head compares
+    # Adapters instead of all weights. None: as the backbone's preset has it; false: none.
+    lora: LoraOptions | bool | None = None
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    classification: ClassificationOptions = field(default_factory=ClassificationOptions)
+    metric: MetricOptions = field(default_factory=MetricOptions)
+    vectors: Precision = "fp16"  # that product vectors are kept in; int8 takes half of it
+    serving: ServingOptions = field(default_factory=ServingOptions)
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout {self.dropout}: expected 0 to below 1")
+        if min(self.seed, self.hidden) < 0 or (self.dimensions is not None and self.dimensions < 1):
+            raise ConfigError("seed and hidden: expected 0 or more; dimensions: expected 1 or more")
+        if self.classification.distil:
+            raise ConfigError("distil is for cross-encoders; expected 0 for a bi-encoder")
+        if self.metric.is_on and self.training.trained_layers == 0 and self.dimensions is None:
+            raise ConfigError(
+                "a metric loss shapes vectors, and with trained_layers 0 nothing of them learns; "
+                "give `dimensions`, whose projection does, or train some layers"
+            )
+
+    def resolved(self, preset: Preset) -> "BiEncoderOptions":
+        """The same with what was left open taken from the backbone's preset."""
+        lora = preset.lora if self.lora is None else self.lora
+        training = replace(
+            self.training,
+            learning_rate=self.training.learning_rate or preset.learning_rate,
+            head_learning_rate=self.training.head_learning_rate or _HEAD_RATE,
+        )
+        return replace(
+            self,
+            pooling=self.pooling or preset.pooling,
+            lora=LoraOptions() if lora is True else lora,
+            training=training,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    served: ServedTowers
+    files: Sealed
+
+
+class BiEncoderMember:
+    """Query and product as unit vectors through a transformer each, compared into four logits."""
+
+    Options: ClassVar[type[Any]] = BiEncoderOptions
+
+    def __init__(self, name: str = _KIND, options: BiEncoderOptions | None = None) -> None:
+        self.name = name
+        self.options = options or BiEncoderOptions()
+        self._fitted: _Fitted | None = None
+
+    @named_extra(_KIND, "be fitted")
+    def fit(
+        self, train: LabelledPairs, valid: LabelledPairs, bench: Workbench = NO_WORKBENCH
+    ) -> Self:
+        """Train the towers and the head, keeping what is best on `valid`, and export them.
+
+        The export is compared with the trained network on `valid`, or on `train` where that is
+        empty.
+        """
+        # Imported here: what answers must not need them.
+        import torch
+
+        from models.language.backbones import find_backbone
+        from models.language.metric.fitting import export_towers, train_towers
+        from models.language.networks.encoder import open_encoder
+        from models.language.networks.towers import ComparisonHead, Tower, Towers
+
+        if not len(train):
+            raise DataError(
+                f"member {self.name!r} has no training pairs; expected at least one labelled pair"
+            )
+        self._fitted = None
+        workshop = Workshop(self, self.name)
+        with TemporaryDirectory(prefix="backbone-") as scratch:
+            backbone = find_backbone(
+                self.options.backbone,
+                Path(scratch),
+                texts=every_text(train),
+                seed=self.options.seed,
+                allow_download=self.options.allow_download,
+            )
+            options = self.options.resolved(backbone.preset)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(options.seed)
+                opened = [
+                    open_encoder(
+                        backbone,
+                        options.text,
+                        pooling=options.pooling,
+                        lora=options.lora if isinstance(options.lora, LoraOptions) else None,
+                        checkpointing=options.training.checkpointing,
+                    )
+                    for _ in range(1 if options.towers == "shared" else 2)
+                ]
+                reader = opened[0][1]
+                every = [Tower(encoder, options.dimensions) for encoder, _ in opened]
+                head = ComparisonHead(every[0].width, options.hidden, options.dropout)
+                towers = Towers(every, head)
+        decides = [_KIND, FORMAT, plain(options), backbone.sha256]
+        decides += [pairs_sha256(train), pairs_sha256(valid)]
+        curve = train_towers(
+            towers,
+            reader,
+            train,
+            valid,
+            training=options.training,
+            classification=options.classification,
+            metric=options.metric,
+            seed=options.seed,
+            bench=bench,
+            identity=sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest(),
+        )
+        towers.cpu().eval()
+        towers.save(workshop.path / TRAINED)
+        for name in towers.named():
+            reader.save(workshop.path / TRAINED / name)
+        reader.save(workshop.path)
+        towers.head.weights().save(workshop.path / _HEAD)
+        curve.draw(workshop.path / CURVE)
+        bench.report(Standing(1, 1, "exporting"))
+        report = export_towers(
+            towers,
+            reader,
+            workshop.path / FORM,
+            packing=Packing(options.vectors, towers.product.width),
+            held_out=pairs_to_compare(train, valid, options.seed),
+            options=options.serving,
+        )
+        made = how_made(
+            train=train,
+            valid=valid,
+            seed=options.seed,
+            curve=curve,
+            backbone={"name": backbone.name, "sha256": backbone.sha256},
+            options=plain(options),
+            forms={name: plain(form) for name, form in report.forms.items()},
+            packing=plain(report.packing),
+        )
+        files = seal(
+            workshop.path,
+            kind=_KIND,
+            format_number=FORMAT,
+            name=self.name,
+            options=plain(self.options),
+            made=made,
+        )
+        self._fitted = _opened(files, self.options)
+        return self
+
+    def predict_logits(self, pairs: Pairs) -> Logits:
+        """Four logits per pair; every query and product that `pairs` name is encoded once at most.
+
+        Products come from the vectors given to `with_vectors` where they are known there.
+        """
+        return self._whole().served.logits(pairs)
+
+    def similarities(self, pairs: Pairs) -> NDArray[np.float32]:
+        """The cosine of query and product of each pair, which a metric loss shapes."""
+        return self._whole().served.similarities(pairs)
+
+    def precompute(
+        self, products: Products, folder: Path, tick: Callable[[int, int], None] = _unheard
+    ) -> ProductVectors:
+        """The vectors of `products` in the store in `folder`, with those already there.
+
+        Interrupted, it goes on where it was when called again. `tick` gets products done and all.
+        """
+        served = self._whole().served
+        store = ProductVectors.create(folder, served.identity, served.packing)
+        for start in range(0, len(products), BLOCK_PRODUCTS):
+            rows = np.arange(start, min(start + BLOCK_PRODUCTS, len(products)))
+            block = products.take(rows)
+            keys = product_keys(block)
+            fresh = np.flatnonzero(~store.get_many(keys).known)
+            store.append(keys[fresh], served.encoded_products(block.take(fresh)))
+            tick(int(rows[-1]) + 1, len(products))
+        store.merge()
+        return store
+
+    def with_vectors(self, source: VectorSource) -> Self:
+        """This member, answering products that `source` knows without encoding them.
+
+        Vectors of another tower, or of this one before it was trained again, are refused.
+        """
+        fitted = self._whole()
+        fitted.served.check(source)
+        other = copy(self)
+        other._fitted = replace(fitted, served=replace(fitted.served, source=source))
+        return other
+
+    def cost(self) -> Cost:
+        """What a benchmark measured, zero where none did."""
+        return Cost()
+
+    def save(self, folder: Path) -> None:
+        """Write what was trained, the forms that answer, head, reader and `member.json`."""
+        self._whole().files.copy_to(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The member saved in `folder`, which must stay there: variants are opened when needed."""
+        files = open_sealed(folder, kind=_KIND, format_number=FORMAT)
+        try:
+            options = parse(BiEncoderOptions, files.about["options"])
+            member = cls(files.about["name"], options)
+            member._fitted = _opened(files, options)
+        except (ValidationError, EsciError, OSError, KeyError, ValueError, BadZipFile) as error:
+            said = complaints(error) if isinstance(error, ValidationError) else error
+            raise ReleaseError(
+                f"{folder} does not hold a whole bi-encoder of this version: {said}; "
+                "train the member again, or run the version that wrote it"
+            ) from error
+        return member
+
+    def _whole(self) -> _Fitted:
+        if self._fitted is None:
+            raise NotFittedError(
+                f"member {self.name!r} is not fitted; call fit, or load one that was saved"
+            )
+        return self._fitted
+
+
+def _opened(files: Sealed, options: BiEncoderOptions) -> _Fitted:
+    """What answers, from a whole folder."""
+
+    def form(name: str) -> Form:
+        def trained() -> "nn.Module":
+            from models.language.networks.towers import Tower
+
+            return Tower.load(files.path / TRAINED / name)
+
+        return Form.load(files.path / FORM / name, trained=trained)
+
+    names = ("both", "both") if options.towers == "shared" else ("query", "product")
+    query_form = form(names[0])
+    product_form = query_form if names[0] == names[1] else form(names[1])
+    reads = [files.about["files"][name] for name in READER_FILES]
+    served = ServedTowers(
+        reader=Reader.load(files.path),
+        query_form=query_form,
+        product_form=product_form,
+        packing=Packing(options.vectors, product_form.report.width),
+        head=PairHead.load(files.path / _HEAD),
+        reader_digest=sha256("".join(reads).encode()).hexdigest(),
+    )
+    return _Fitted(served, files)

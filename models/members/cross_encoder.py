@@ -1,0 +1,245 @@
+"""The cross-encoder member: a transformer reads query and product as one text.
+
+It answers with onnxruntime, tokenizers and numpy; torch is there when it is fitted.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+
+import numpy as np
+from pydantic import ValidationError
+
+from models.errors import ConfigError, DataError, EsciError, NotFittedError, ReleaseError
+from models.labels import LABELS
+from models.language.examples import every_text, pairs_to_compare
+from models.language.folder import (
+    CURVE,
+    FORM,
+    TRAINED,
+    Sealed,
+    Workshop,
+    how_made,
+    open_sealed,
+    pairs_sha256,
+    seal,
+)
+from models.language.presets import LoraOptions, Pooling, Preset
+from models.language.reading.reader import Reader, TextOptions
+from models.language.serving.form import Form
+from models.language.serving.options import ServingOptions
+from models.language.training.options import ClassificationOptions, TrainingOptions
+from models.member import Cost, Logits
+from models.pairs import LabelledPairs, Pairs
+from models.registry import named_extra
+from models.typed import STRICT, complaints, parse, plain
+from models.workbench import NO_WORKBENCH, Standing, Workbench
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# It rises when a saved member would answer otherwise.
+FORMAT: Final = 1
+_KIND: Final = "cross_encoder"
+_CHUNK: Final = 1 << 16  # pairs answered at a time, so that millions take no more memory
+
+
+@dataclass(frozen=True)
+class CrossEncoderOptions:
+    """The backbone, what it reads, how it is trained and how it is served."""
+
+    __pydantic_config__ = STRICT
+
+    backbone: str = "minilm"
+    allow_download: bool = False  # of the backbone, when fitted; a fitted member needs no network
+    text: TextOptions = field(default_factory=TextOptions)
+    pooling: Pooling | None = None  # None: the backbone's preset
+    dropout: float = 0.1  # before the head; the backbone has its own
+    # Adapters instead of all weights. None: as the backbone's preset has it; false: none.
+    lora: LoraOptions | bool | None = None
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    classification: ClassificationOptions = field(default_factory=ClassificationOptions)
+    serving: ServingOptions = field(default_factory=ServingOptions)
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout {self.dropout}: expected 0 to below 1")
+        if self.seed < 0:
+            raise ConfigError(f"seed {self.seed}: expected 0 or more")
+
+    def resolved(self, preset: Preset) -> "CrossEncoderOptions":
+        """The same with what was left open taken from the backbone's preset."""
+        lora = preset.lora if self.lora is None else self.lora
+        rate = self.training.learning_rate or preset.learning_rate
+        return replace(
+            self,
+            pooling=self.pooling or preset.pooling,
+            lora=LoraOptions() if lora is True else lora,
+            training=replace(self.training, learning_rate=rate),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    reader: Reader
+    form: Form
+    files: Sealed
+
+
+class CrossEncoderMember:
+    """Query and product as one text through a transformer, into four logits."""
+
+    Options: ClassVar[type[Any]] = CrossEncoderOptions
+
+    def __init__(self, name: str = _KIND, options: CrossEncoderOptions | None = None) -> None:
+        self.name = name
+        self.options = options or CrossEncoderOptions()
+        self._fitted: _Fitted | None = None
+
+    @named_extra(_KIND, "be fitted")
+    def fit(
+        self, train: LabelledPairs, valid: LabelledPairs, bench: Workbench = NO_WORKBENCH
+    ) -> Self:
+        """Train the network, keeping what is best on `valid`, and export it.
+
+        The export is compared with the trained network on `valid`, or on `train` where that is
+        empty.
+        """
+        # Imported here: what answers must not need them.
+        import torch
+
+        from models.language.backbones import find_backbone
+        from models.language.networks.cross import CrossNetwork
+        from models.language.networks.encoder import open_encoder
+        from models.language.serving.export import export_form
+        from models.language.training.pair_classifier import train_on_pairs
+
+        if not len(train):
+            raise DataError(
+                f"member {self.name!r} has no training pairs; expected at least one labelled pair"
+            )
+        self._fitted = None
+        workshop = Workshop(self, self.name)
+        with TemporaryDirectory(prefix="backbone-") as scratch:
+            backbone = find_backbone(
+                self.options.backbone,
+                Path(scratch),
+                texts=every_text(train),
+                seed=self.options.seed,
+                allow_download=self.options.allow_download,
+            )
+            options = self.options.resolved(backbone.preset)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(options.seed)
+                encoder, reader = open_encoder(
+                    backbone,
+                    options.text,
+                    pooling=options.pooling,
+                    lora=options.lora if isinstance(options.lora, LoraOptions) else None,
+                    checkpointing=options.training.checkpointing,
+                )
+                network = CrossNetwork(encoder, options.dropout)
+        decides = [_KIND, FORMAT, plain(options), backbone.sha256]
+        decides += [pairs_sha256(train), pairs_sha256(valid)]
+        curve = train_on_pairs(
+            network,
+            reader,
+            train,
+            valid,
+            training=options.training,
+            classification=options.classification,
+            seed=options.seed,
+            bench=bench,
+            identity=sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest(),
+        )
+        network.cpu().eval()
+        network.save(workshop.path / TRAINED)
+        reader.save(workshop.path / TRAINED)
+        reader.save(workshop.path)
+        curve.draw(workshop.path / CURVE)
+        held_out = reader.read_pairs(pairs_to_compare(train, valid, options.seed))
+        bench.report(Standing(1, 1, "exporting"))
+        report = export_form(
+            network.merged(),
+            workshop.path / FORM,
+            sample=held_out,
+            pad_id=reader.layout.pad_id,
+            takes_segments=encoder.takes_segments,
+            options=options.serving,
+            answers=lambda run: run(held_out),
+        )
+        made = how_made(
+            train=train,
+            valid=valid,
+            seed=options.seed,
+            curve=curve,
+            backbone={"name": backbone.name, "sha256": backbone.sha256},
+            options=plain(options),
+            form=plain(report),
+        )
+        files = seal(
+            workshop.path,
+            kind=_KIND,
+            format_number=FORMAT,
+            name=self.name,
+            options=plain(self.options),
+            made=made,
+        )
+        self._fitted = _opened(files)
+        return self
+
+    def predict_logits(self, pairs: Pairs) -> Logits:
+        """Four logits per pair, by the exported network."""
+        fitted = self._whole()
+        logits = np.empty((len(pairs), len(LABELS)), np.float32)
+        for start in range(0, len(pairs), _CHUNK):
+            rows = np.arange(start, min(start + _CHUNK, len(pairs)))
+            logits[rows] = fitted.form.run(fitted.reader.read_pairs(pairs.take(rows)))
+        return logits
+
+    def cost(self) -> Cost:
+        """What a benchmark measured, zero where none did."""
+        return Cost()
+
+    def save(self, folder: Path) -> None:
+        """Write what was trained, the form that answers, the reader and `member.json`."""
+        self._whole().files.copy_to(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The member saved in `folder`, which must stay there: variants are opened when needed."""
+        files = open_sealed(folder, kind=_KIND, format_number=FORMAT)
+        try:
+            options = parse(CrossEncoderOptions, files.about["options"])
+        except (ValidationError, EsciError) as error:
+            said = complaints(error) if isinstance(error, ValidationError) else error
+            raise ReleaseError(
+                f"{folder} was saved with options this code does not have: {said}; "
+                "train the member again, or run the version that wrote it"
+            ) from error
+        member = cls(files.about["name"], options)
+        member._fitted = _opened(files)
+        return member
+
+    def _whole(self) -> _Fitted:
+        if self._fitted is None:
+            raise NotFittedError(
+                f"member {self.name!r} is not fitted; call fit, or load one that was saved"
+            )
+        return self._fitted
+
+
+def _opened(files: Sealed) -> _Fitted:
+    """What answers, from a whole folder."""
+
+    def trained() -> "nn.Module":
+        from models.language.networks.cross import CrossNetwork
+
+        return CrossNetwork.load(files.path / TRAINED)
+
+    form = Form.load(files.path / FORM, trained=trained)
+    return _Fitted(Reader.load(files.path), form, files)

@@ -1,0 +1,59 @@
+import subprocess
+import sys
+
+import pytest
+
+from models.errors import ConfigError
+from models.language.training.options import ClassificationOptions, TrainingOptions
+from models.typed import parse, plain
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"epochs": 0}, "epochs 0"),
+        ({"max_steps": 0}, "max_steps 0"),
+        ({"accumulation": 0}, "accumulation 0"),
+        ({"learning_rate": 0.0}, "learning_rate 0.0"),
+        ({"clip_norm": -1.0}, "clip_norm -1.0"),
+        ({"warmup": 1.0}, "warmup 1.0"),
+        ({"ema": 1.0}, "ema 1.0"),
+        ({"layer_decay": 0.0}, "layer_decay 0.0"),
+        ({"layer_decay": 1.5}, "layer_decay 1.5"),
+        ({"trained_layers": -1}, "trained_layers -1"),
+        ({"fgm": 1.0, "trained_layers": 2}, "fgm pushes embeddings"),
+    ],
+)
+def test_training_that_cannot_be_meant_is_refused(wrong, said):
+    with pytest.raises(ConfigError, match=said):
+        TrainingOptions(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"label_smoothing": 1.0}, "label_smoothing 1.0"),
+        ({"list_weight": 1.1}, "list_weight 1.1"),
+        ({"r_drop": -0.1}, "r_drop -0.1"),
+        ({"distil": 1}, "distil 1"),
+        ({"distil_weight": 2.0}, "distil_weight 2.0"),
+    ],
+)
+def test_a_loss_that_cannot_be_meant_is_refused(wrong, said):
+    with pytest.raises(ConfigError, match=said):
+        ClassificationOptions(**wrong)
+
+
+@pytest.mark.parametrize("kind", [TrainingOptions, ClassificationOptions])
+def test_options_come_back_from_json(kind):
+    assert parse(kind, plain(kind())) == kind()
+
+
+def test_options_and_curve_are_read_without_torch():
+    code = (
+        "import sys, models.language.training.options, models.language.training.curve, "
+        "models.language.folder; "
+        "print({'torch', 'transformers', 'matplotlib', 'accelerate'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
