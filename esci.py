@@ -41,6 +41,9 @@ VERBS: Final[Verbs] = {
         "fetch": Verb("pipelines.commands.data.fetch:fetch", "Download the official ESCI files."),
     },
     "train": Verb("pipelines.commands.train:train", "Train members and write a release."),
+    "adapt": Verb(
+        "pipelines.commands.adapt:adapt", "Pre-train a language backbone on a catalogue's texts."
+    ),
     "serve": Verb("service.command:serve", "Serve a release over REST."),
     "evaluate": Verb("pipelines.commands.evaluate:evaluate", "Judge predictions against labels."),
     "doctor": Verb("pipelines.commands.doctor:doctor", "Say what this machine has and lacks."),

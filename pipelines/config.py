@@ -7,16 +7,18 @@ A key comes, in rising order of authority, from its default, the file, the envir
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 from pydantic import ValidationError
 
 from models.errors import ConfigError, MissingDataError
-from models.registry import KINDS
+from models.registry import KINDS, make_member, member_class
 from models.typed import STRICT, complaints, known_keys, parse, plain
+
+T = TypeVar("T")
 
 ENVIRONMENT_PREFIX: Final = "ESCI_TRAIN__"
 
@@ -73,18 +75,47 @@ class TrainConfig:
 def load_config(
     path: Path | None, overrides: Sequence[str] = (), environment: Mapping[str, str] = os.environ
 ) -> TrainConfig:
-    """The configuration in `path` (defaults without one) under environment and overrides."""
-    values: dict[str, Any] = plain(TrainConfig())  # so that a flag can reach into the defaults
+    """The configuration of a training; see `read_config`."""
+    return read_config(TrainConfig, ENVIRONMENT_PREFIX, path, overrides, environment)
+
+
+def resolved(config: TrainConfig) -> TrainConfig:
+    """`config` with every option of every member, checked against its kind.
+
+    The seed of the run is that of each member whose kind has one and whose options name none.
+    """
+    members = []
+    for entry in config.members:
+        options, of_kind = dict(entry.options), member_class(entry.kind).Options
+        if "seed" in known_keys(of_kind):
+            options.setdefault("seed", config.seed)
+        make_member(entry.kind, entry.name, options)  # says what is wrong with them
+        members.append(replace(entry, options=plain(parse(of_kind, options))))
+    return replace(config, members=members)
+
+
+def read_config(
+    kind: type[T],
+    prefix: str,
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] = os.environ,
+) -> T:
+    """The `kind` in `path` (its defaults without one) under environment and overrides.
+
+    `prefix` begins the variables of the environment that are ours, as in "ESCI_TRAIN__".
+    """
+    values: dict[str, Any] = plain(kind())  # so that a flag can reach into the defaults
     if path is not None:
         if not path.is_file():
             raise MissingDataError(f"{path} is no file; expected a TOML configuration")
         try:
-            values |= tomllib.loads(path.read_text(encoding="utf-8"))
+            values = _merged(values, tomllib.loads(path.read_text(encoding="utf-8")))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not TOML: {error}") from error
     for name, text in sorted(environment.items()):
-        if name.startswith(ENVIRONMENT_PREFIX):
-            key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+        if name.startswith(prefix):
+            key = name.removeprefix(prefix).lower().replace("__", ".")
             _set(values, key, text)
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -92,13 +123,28 @@ def load_config(
             raise ConfigError(f"found --set {override!r}; expected KEY=VALUE, as in seed=3")
         _set(values, key.strip(), text.strip())
     try:
-        return parse(TrainConfig, values)
+        return parse(kind, values)
     except ValidationError as error:
         raise ConfigError(
             f"{path or 'the configuration'}: {complaints(error)}; "
-            f"known keys: {', '.join(known_keys(TrainConfig))}; "
-            f"of a member: {', '.join(known_keys(MemberConfig))}"
+            f"known keys: {'; of '.join(_known(kind))}"
         ) from error
+
+
+def _merged(below: Any, above: Any) -> Any:
+    """Tables joined key by key; of anything else, what is above."""
+    if isinstance(below, dict) and isinstance(above, dict):
+        return below | {key: _merged(below.get(key), value) for key, value in above.items()}
+    return above
+
+
+def _known(kind: type[Any]) -> Iterator[str]:
+    """The keys of a configuration, then those of each table in it."""
+    yield ", ".join(known_keys(kind))
+    for name, annotation in get_type_hints(kind).items():
+        for inner in (annotation, *get_args(annotation)):
+            if is_dataclass(inner) and isinstance(inner, type):
+                yield f"{name}: {', '.join(known_keys(inner))}"
 
 
 def _set(values: dict[str, Any], key: str, text: str) -> None:

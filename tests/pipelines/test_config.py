@@ -6,7 +6,9 @@ import pytest
 from models.errors import ConfigError, MissingDataError
 from models.lexical.weighing.options import LexicalOptions
 from models.registry import make_member
-from pipelines.config import MemberConfig, TrainConfig, load_config
+from pipelines.adapting.config import ENVIRONMENT_PREFIX as ADAPTING
+from pipelines.adapting.config import AdaptConfig
+from pipelines.config import MemberConfig, TrainConfig, load_config, read_config, resolved
 
 CONFIGS = Path(__file__).parents[2] / "pipelines" / "configs"
 
@@ -76,11 +78,30 @@ def test_an_absent_file_is_named(tmp_path):
         load_config(tmp_path)
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=str)
+TRAINING = [path for path in sorted(CONFIGS.glob("*.toml")) if path.stem != "adapt"]
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
 def test_every_configuration_we_ship_can_be_meant(path):
-    found = load_config(path, [], {})
+    found = resolved(load_config(path, [], {}))
     for member in found.members:
-        make_member(member.kind, member.name, member.options)
+        assert make_member(member.kind, member.name, member.options)
+        if "seed" in member.options:
+            assert member.options["seed"] == found.seed
+
+
+def test_the_configuration_of_an_adaptation_can_be_meant():
+    path = CONFIGS / "adapt.toml"
+    assert read_config(AdaptConfig, ADAPTING, path, [], {}).text.max_tokens == 96
+
+
+def test_a_seed_of_the_run_is_that_of_members_that_name_none():
+    members = [MemberConfig("a", "lexical"), MemberConfig("b", "lexical", {"seed": 3})]
+    found = resolved(TrainConfig(seed=11, members=members))
+    assert [member.options["seed"] for member in found.members] == [11, 3]
+    assert resolved(found) == found
+    with pytest.raises(ConfigError, match="known options of kind 'lexical'"):
+        resolved(TrainConfig(members=[MemberConfig("a", "lexical", {"sede": 1})]))
 
 
 def test_the_small_configuration_says_what_the_defaults_are():

@@ -18,15 +18,16 @@ from pipelines.doctor import (
     GRAVITY,
     Finding,
     examine,
-    examine_accelerators,
     examine_backbone,
     examine_cache,
     examine_cores,
     examine_features,
+    examine_gpu,
     examine_home,
     examine_packages,
     examine_port,
     examine_python,
+    examine_runtimes,
     examine_threads,
     exit_code,
 )
@@ -203,12 +204,29 @@ def test_the_backbone_is_known_by_its_weights(tmp_path, monkeypatch):
     assert examine_backbone(name, right).level == "missing"
 
 
-def test_a_gpu_nobody_can_use_is_a_note(tmp_path):
+def test_a_gpu_nobody_can_use_is_a_note(tmp_path, monkeypatch):
     lay(tmp_path, {"version": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue\n"})
-    _, gpu = examine_accelerators(tmp_path / "version")
-    assert "550.54.15" in gpu.found
-    _, none = examine_accelerators(tmp_path / "absent")
-    assert none.level == "ok"
+    driver = tmp_path / "version"
+    for cuda, level in ((None, "note"), ("12.8", "ok")):
+        monkeypatch.setattr("pipelines.doctor._torch_cuda", lambda found=cuda: found)
+        gpu = examine_gpu(driver, {"torch": "2.13.0"}.get)
+        assert gpu.level == level
+        assert "550.54.15" in gpu.found
+    without = examine_gpu(driver, {}.get)
+    assert without.level == "note"
+    assert "without torch" in without.advice
+    assert examine_gpu(tmp_path / "absent").level == "ok"
+
+
+def test_what_language_members_need_is_told_by_what_it_is_for():
+    serving = {"onnxruntime": "1.31", "tokenizers": "0.23"}
+    training = serving | {"torch": "2.13", "transformers": "5.2", "onnx": "1.2"}
+    assert examine_runtimes(training.get).level == "ok"
+    assert "[training]" in examine_runtimes(serving.get).advice
+    assert "torch and transformers and onnx" in examine_runtimes(serving.get).advice
+    nothing = examine_runtimes({}.get)
+    assert "[serving]" in nothing.advice
+    assert (nothing.level, nothing.found) == ("note", "none")
 
 
 class TestHome:

@@ -11,13 +11,14 @@ from models.release_registry import ReleaseRegistry
 from models.text import fold
 from models.texts import Texts
 from pipelines.config import MemberConfig, TrainConfig
-from pipelines.console import silent
 from pipelines.dataset.read import read_judgements
 from pipelines.demo.generate import generate
 from pipelines.demo.options import DemoOptions
 from pipelines.predictions import read_predictions
 from pipelines.publish import probe_rows, publish
-from pipelines.train import TEST, VALIDATION, read_run, sides, train_run
+from pipelines.training.run import TEST, VALIDATION, read_run
+from pipelines.training.sides import sides
+from pipelines.training.train import train_run
 
 CONFIG = TrainConfig(members=[MemberConfig("lexical", "lexical", {"penalties": [300.0]})])
 
@@ -32,7 +33,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    train_run(data, folder, CONFIG, silent)
+    train_run(data, folder, CONFIG)
     return folder
 
 
@@ -58,13 +59,13 @@ def test_a_member_is_taught_by_the_training_side_alone(data, tmp_path, monkeypat
     seen = {}
 
     class Spy:
-        def fit(self, train, valid):
+        def fit(self, train, valid, _):
             seen["train"], seen["valid"] = train, valid
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.train.make_member", lambda *_: Spy())
+    monkeypatch.setattr("pipelines.training.train.make_member", lambda *_: Spy())
     with pytest.raises(KeyboardInterrupt):
-        train_run(data, tmp_path / "run", CONFIG, silent)
+        train_run(data, tmp_path / "run", CONFIG)
     judgements = read_judgements(data)
     expected = sides(judgements, CONFIG)
     for side, rows in (("train", expected.train), ("valid", expected.validation)):

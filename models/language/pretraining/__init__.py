@@ -1,0 +1,1 @@
+"""Adapting a backbone to a catalogue's language by text that nobody labelled."""

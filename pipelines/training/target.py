@@ -1,0 +1,24 @@
+"""Which folders a command may write to, and which it must leave alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from models.errors import ConfigError
+
+
+def check_target(
+    out: Path, data: Path, is_ours: Callable[[Path], bool], what: str, *, force: bool
+) -> None:
+    """Refuse an `out` that holds anything but `what`, that without `force`, and data by all means.
+
+    `is_ours` is asked of a folder that is not empty.
+    """
+    target, dataset = out.resolve(), data.resolve()
+    if target.is_relative_to(dataset) or dataset.is_relative_to(target):
+        raise ConfigError(f"--out {out} and --data {data} overlap; expected two separate folders")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir() or not is_ours(out):
+        raise ConfigError(f"{out} holds something else than {what}; name another folder")
+    if not force:
+        raise ConfigError(f"{out} is there already; name another folder, or replace it by --force")

@@ -1,0 +1,72 @@
+"""How many threads the numerical libraries may take.
+
+Left to themselves they take one per core of the machine, also where a container allows a fraction
+of it, and threads that wait for each other cost several times what they bring.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from threadpoolctl import threadpool_limits
+
+from models.errors import ConfigError
+from pipelines.machine import Cores, read_cores
+
+VARIABLE: Final = "ESCI_THREADS"  # the same as the flag
+_OPENMP: Final = "OMP_NUM_THREADS"
+
+# What a library goes by that is loaded later; the last one is that of the tokenizers.
+_VARIABLES: Final = (
+    _OPENMP,
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+
+
+def choose_threads(
+    asked: int | None,
+    cores: Cores | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> int:
+    """The threads to use: as asked, else as OMP_NUM_THREADS says, else one per usable core.
+
+    A core is usable that affinity and control group leave us; that others are busy on it nobody
+    can know, so on a shared machine a person has to ask for less.
+    """
+    if asked is not None:
+        if asked < 1:
+            raise ConfigError(f"found {asked} threads; expected at least 1")
+        return asked
+    outermost = environment.get(_OPENMP, "").split(",")[0]
+    if outermost.isdecimal() and int(outermost) >= 1:
+        return int(outermost)
+    return (cores or read_cores()).usable
+
+
+@contextmanager
+def threads_limited(threads: int) -> Iterator[None]:
+    """Every numerical library keeps to `threads`: those loaded now, and those loaded within."""
+    before = {name: os.environ.get(name) for name in _VARIABLES}
+    os.environ.update(dict.fromkeys(_VARIABLES, str(threads)))
+    # Asked rather than imported: to load it takes seconds, and not every member needs it.
+    torch = sys.modules.get("torch")
+    torch_before = torch.get_num_threads() if torch else None
+    if torch:
+        torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
+            yield
+    finally:
+        if torch:
+            torch.set_num_threads(torch_before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,150 @@
+"""Trains the members a configuration names and writes a run folder.
+
+A run is there as a whole or not at all. Until then every member that is done lies in the work
+folder beside it, and so does what the one in progress would go on from: after a kill the same
+command takes up the work where it was, and a member whose options were changed begins afresh.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from models.files import atomic_folder, read_json, write_json
+from models.judge.confusion import Confusion
+from models.judge.judged import Judged, System
+from models.member import Logits, softmax
+from models.registry import make_member
+from models.release import MEMBERS
+from models.typed import plain
+from models.workbench import Workbench
+from pipelines.config import MemberConfig, TrainConfig, resolved
+from pipelines.console import Watch, note, unwatched
+from pipelines.dataset.read import Judgements, fingerprint, read_judgements
+from pipelines.predictions import write_logits
+from pipelines.training.run import (
+    RUN_FILE,
+    TEST,
+    VALIDATION,
+    MemberRecord,
+    Run,
+    is_replaceable,
+)
+from pipelines.training.sides import Sides, sides
+from pipelines.training.target import check_target
+from pipelines.training.threads import choose_threads, threads_limited
+from pipelines.training.versions import library_versions
+from pipelines.training.work import Identity, Work, copy_file, copy_folder, open_work
+
+_METRICS_FILE: Final = "metrics.json"
+# Of a part of the work folder: the member itself, beside its answers.
+_MEMBER: Final = "member"
+_PICTURES: Final = (".svg", ".png")
+
+
+def train_run(
+    data: Path,
+    out: Path,
+    config: TrainConfig,
+    watch: Watch = unwatched,
+    *,
+    threads: int | None = None,
+    force: bool = False,
+) -> Run:
+    """Train on the dataset folder `data` into the run folder `out`.
+
+    `watch` shows the fit of each member; `threads` as `choose_threads` takes it. A run that is
+    there already is replaced only by `force`.
+    """
+    check_target(out, data, is_replaceable, "a run", force=force)
+    config = resolved(config)  # whatever is wrong with it is said before the work
+    with open_work(out) as work, threads_limited(using := choose_threads(threads)):
+        # Once more: another process may just have made it.
+        check_target(out, data, is_replaceable, "a run", force=force)
+        judgements = read_judgements(data)
+        rows = sides(judgements, config)
+        read, versions = fingerprint(data), library_versions()
+        common = {
+            "seed": config.seed,
+            "validation": config.validation,
+            "data_fingerprint": read,
+            "versions": versions,
+        }
+        parts = {}
+        for entry in config.members:
+            identity = {**common, "member": plain(entry)}
+            part = work.finished(entry.name, identity)
+            if part is None:
+                part = _make_part(work, entry, identity, _Material(judgements, rows), watch)
+            else:
+                note(f"{entry.name}: was done before and is kept")
+            parts[entry.name] = part
+        with atomic_folder(out) as scratch:
+            records = [_assemble(scratch, entry, parts[entry.name]) for entry in config.members]
+            names = ("train", "validation", "test", "dropped")
+            run = Run(
+                config=config,
+                data_fingerprint=read,
+                versions=versions,
+                threads=using,
+                rows={name: len(getattr(rows, name)) for name in names},
+                members=records,
+            )
+            write_json(scratch / RUN_FILE, plain(run))
+    return run
+
+
+@dataclass(frozen=True, eq=False)
+class _Material:
+    """What all members of a run are made from."""
+
+    judgements: Judgements
+    rows: Sides
+
+
+def _make_part(
+    work: Work, entry: MemberConfig, identity: Identity, material: _Material, watch: Watch
+) -> Path:
+    """Fit one member and write it with its answers; it is out of memory when this returns."""
+    judgements, rows = material.judgements, material.rows
+    with work.part(entry.name, identity) as scratch:
+        with watch(entry.name) as report:
+            bench = Workbench(work.bench(entry.name, identity), report)
+            member = make_member(entry.kind, entry.name, entry.options).fit(
+                judgements.take(rows.train).pairs, judgements.take(rows.validation).pairs, bench
+            )
+        member.save(scratch / _MEMBER)
+        metrics = {}
+        for side, of_side in ((VALIDATION, rows.validation), (TEST, rows.test)):
+            if len(of_side):
+                asked = judgements.take(of_side)
+                logits = member.predict_logits(asked.pairs.without_labels())
+                write_logits(scratch / f"{side}.parquet", asked.example_ids, logits, entry.name)
+                if side == VALIDATION:
+                    metrics = _metrics(asked, logits)
+        write_json(scratch / _METRICS_FILE, metrics)
+    return work.folder_of(entry.name)
+
+
+def _metrics(judgements: Judgements, logits: Logits) -> dict[str, float]:
+    """Accuracy and F1 of `logits`; the judge's other metrics are for its own verb."""
+    family, pairs = Confusion(), judgements.pairs
+    judged = Judged.of(pairs.labels, pairs.query_rows)
+    sums = family.sums(judged, System.of("member", softmax(logits)))
+    values = dict(zip(family.metrics, family.values(sums.sum(axis=0)).tolist(), strict=True))
+    return {name: values[name] for name in ("accuracy", "macro_f1", "weighted_f1")}
+
+
+def _assemble(run: Path, entry: MemberConfig, part: Path) -> MemberRecord:
+    """Put a finished part where the run folder has it; returns what the run says of it."""
+    folder = run / MEMBERS / entry.name
+    copy_folder(part / _MEMBER, folder)
+    for side in (VALIDATION, TEST):
+        if (answers := part / f"{side}.parquet").is_file():
+            copy_file(answers, run / side / f"{entry.name}.parquet")
+    pictures = [path for path in sorted(folder.rglob("*")) if path.suffix in _PICTURES]
+    return MemberRecord(
+        name=entry.name,
+        kind=entry.kind,
+        validation=read_json(part / _METRICS_FILE),
+        pictures=[path.relative_to(run).as_posix() for path in pictures],
+    )

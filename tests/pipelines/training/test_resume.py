@@ -1,0 +1,243 @@
+"""A training that is ended in any way and begun again: what is done stays done."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from models.errors import ConfigError
+from models.files import read_json
+from models.registry import KINDS
+from pipelines.config import MemberConfig, TrainConfig
+from pipelines.demo.generate import generate
+from pipelines.demo.options import DemoOptions
+from pipelines.training.run import RUN_FILE, read_run
+from pipelines.training.train import train_run
+from pipelines.training.versions import library_versions
+from tests.pipelines.training import slow_member
+from tests.pipelines.training.slow_member import KIND, SECONDS, STATE, SlowMember
+
+ROOT = Path(__file__).parents[3]
+CODE = (
+    "from tests.pipelines.training.slow_member import register; register();"
+    "import sys; sys.argv[0] = 'esci'; import esci; esci.main()"
+)
+
+
+@pytest.fixture(autouse=True)
+def slow_kind(monkeypatch):
+    monkeypatch.setitem(KINDS, KIND, "")  # so that it is forgotten afterwards
+    slow_member.register()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "demo"
+    generate(folder, DemoOptions(products=300))
+    return folder
+
+
+def member(name, **options):
+    return MemberConfig(name, KIND, options)
+
+
+def files_in(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def steps(what):
+    """How many steps of slow members `what` takes."""
+    before = SlowMember.steps_done
+    what()
+    return SlowMember.steps_done - before
+
+
+def begin(data, out, *members, **keys):
+    """Train up to the step that fails."""
+    with pytest.raises(KeyboardInterrupt):
+        train_run(data, out, TrainConfig(members=list(members), **keys))
+
+
+@pytest.mark.slow
+def test_after_a_kill_the_same_command_goes_on_and_ends_as_if_nothing_had_been(data, tmp_path):
+    config = tmp_path / "slow.toml"
+    config.write_text(
+        '[[members]]\nname = "lexical"\nkind = "lexical"\n'
+        "[members.options]\npenalties = [300.0]\n"
+        f'[[members]]\nname = "a"\nkind = "{KIND}"\n'
+        f'[[members]]\nname = "b"\nkind = "{KIND}"\n[members.options]\nsteps = 40\n'
+    )
+
+    def command(out):
+        words = ["train", "--data", str(data), "--out", str(out), "--config", str(config)]
+        return [sys.executable, "-c", CODE, *words, "--threads", "1", "--json"]
+
+    out = tmp_path / "killed"
+    slowly = os.environ | {SECONDS: "0.5"}
+    running = subprocess.Popen(command(out), cwd=ROOT, env=slowly, stdout=subprocess.DEVNULL)
+    work = tmp_path / ".killed.work"
+    state = work / "benches" / "b" / "bench" / STATE
+    until = time.monotonic() + 60
+    while not state.is_file() and time.monotonic() < until:
+        time.sleep(0.05)
+    busy = subprocess.run(command(out), cwd=ROOT, capture_output=True, text=True)
+    assert busy.returncode == 2
+    assert "another process is making" in busy.stderr
+    while read_json(state)[0] < 3:
+        time.sleep(0.05)
+    running.kill()
+    assert running.wait() == -signal.SIGKILL
+    assert not out.exists()
+    done = work / "parts" / "lexical" / "member" / "model.npz"
+    inode = done.stat().st_ino
+
+    again = subprocess.run(command(out), cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "lexical: was done before" in again.stderr
+    assert "a: was done before" in again.stderr
+    assert "b: was done before" not in again.stderr
+    assert again.stdout.count("\n") == 1  # the document alone
+    # The very file: it was not even copied.
+    assert (out / "members" / "lexical" / "model.npz").stat().st_ino == inode
+    assert not work.exists()
+
+    whole = tmp_path / "whole"
+    subprocess.run(command(whole), cwd=ROOT, check=True, capture_output=True)
+    assert files_in(out) == files_in(whole)
+
+
+def test_the_interrupted_member_gets_its_bench_back(data, tmp_path):
+    out = tmp_path / "run"
+    begin(data, out, member("a", steps=6), member("b", steps=6, stop_at=4))
+    bench = tmp_path / ".run.work" / "benches" / "b" / "bench"
+    assert read_json(bench / STATE)[0] == 3
+    assert (
+        steps(lambda: begin(data, out, member("a", steps=6), member("b", steps=6, stop_at=4))) == 0
+    )  # it resumed after its third step and failed at the fourth again
+
+
+def test_only_what_was_changed_begins_afresh(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    begin(data, out, member("a", steps=4), member("b", steps=6, stop_at=3))
+    changed = TrainConfig(members=[member("a", steps=4), member("b", steps=6)])
+    assert steps(lambda: train_run(data, out, changed)) == 6
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "member.options.stop_at 3 → 0" in said
+    assert "begins afresh" in said
+
+
+@pytest.mark.parametrize("keys", [{"seed": 8}, {"validation": 0.3}])
+def test_another_seed_or_split_begins_everything_afresh(data, tmp_path, keys, capsys):
+    out = tmp_path / "run"
+    begin(data, out, member("a", steps=4), member("b", steps=6, stop_at=3))
+    changed = TrainConfig(members=[member("a", steps=4), member("b", steps=6)], **keys)
+    assert steps(lambda: train_run(data, out, changed)) == 10
+    assert "a: what was finished before was made with other settings" in capsys.readouterr().err
+
+
+def test_other_data_begins_everything_afresh(data, tmp_path):
+    other, out = tmp_path / "other", tmp_path / "run"
+    generate(other, DemoOptions(products=300, seed=8))
+    begin(data, out, member("a", steps=4), member("b", steps=6, stop_at=3))
+    config = TrainConfig(members=[member("a", steps=4)])
+    assert steps(lambda: train_run(other, out, config)) == 4
+    assert steps(lambda: train_run(other, out, config, force=True)) == 4
+
+
+def test_other_libraries_begin_everything_afresh(data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    begin(data, out, member("a", steps=4), member("b", steps=6, stop_at=3))
+    monkeypatch.setattr(
+        "pipelines.training.train.library_versions", lambda: library_versions() | {"torch": "99"}
+    )
+    assert steps(lambda: train_run(data, out, TrainConfig(members=[member("a", steps=4)]))) == 4
+    assert "versions.torch" in capsys.readouterr().err
+
+
+def test_a_part_that_was_damaged_is_made_again(data, tmp_path, capsys):
+    out, config = tmp_path / "run", TrainConfig(members=[member("a", steps=4)])
+    begin(data, out, *config.members, member("b", steps=6, stop_at=3))
+    path = tmp_path / ".run.work" / "parts" / "a" / "member" / "member.json"
+    path.write_text(path.read_text()[:-9])
+    assert steps(lambda: train_run(data, out, config)) == 4
+    assert "is damaged" in capsys.readouterr().err
+    read_run(out)
+
+
+def test_an_end_before_anything_is_done_leaves_nothing(data, tmp_path):
+    begin(data, tmp_path / "run", member("a", stop_at=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_run_that_is_there_stays_until_the_new_one_is_whole(data, tmp_path):
+    out = tmp_path / "run"
+    train_run(data, out, TrainConfig(members=[member("a")]))
+    before = files_in(out)
+    failing = TrainConfig(members=[member("a"), member("b", stop_at=3)])
+    with pytest.raises(KeyboardInterrupt):
+        train_run(data, out, failing, force=True)
+    assert files_in(out) == before
+    with pytest.raises(ConfigError, match="is there already"):
+        train_run(data, out, failing)
+
+
+def test_a_run_says_how_each_member_was_made(data, tmp_path):
+    out = tmp_path / "run"
+    config = TrainConfig(seed=3, members=[member("a"), member("b", seed=9)])
+    train_run(data, out, config, threads=1)
+    run, members = read_run(out)
+    assert [found.state for _, found in members] == [
+        read_json(out / "members" / name / "member.json")[2] for name in "ab"
+    ]
+    assert [entry.options["seed"] for entry in run.config.members] == [3, 9]
+    assert run.config.members[0].options["steps"] == 5  # a default, said all the same
+    assert run.threads == 1
+    for record in run.members:
+        assert set(record.validation) == {"accuracy", "macro_f1", "weighted_f1"}
+        assert (out / record.pictures[0]).name == "curve.svg"
+    assert {"python", "torch", "numpy"} <= set(run.versions)
+    assert read_json(out / RUN_FILE)["data_fingerprint"] == run.data_fingerprint
+
+
+def test_only_one_member_is_in_memory_at_a_time(data, tmp_path, monkeypatch):
+    alive, most = set(), 0
+
+    class Counted(SlowMember):
+        def __init__(self, *words):
+            nonlocal most
+            super().__init__(*words)
+            alive.add(id(self))
+            most = max(most, len(alive))
+
+        def __del__(self):
+            alive.discard(id(self))
+
+    monkeypatch.setattr(
+        "pipelines.training.train.make_member",
+        lambda _, name, options: Counted(name, slow_member.SlowOptions(**options)),
+    )
+    train_run(data, tmp_path / "run", TrainConfig(members=[member(name) for name in "abc"]))
+    assert most == 1
+
+
+def test_several_members_are_refused_for_publishing_before_they_are_trained(data, tmp_path):
+    words = ["train", "--data", str(data), "--out", str(tmp_path / "run"), "--publish"]
+    words += ["--set", 'members=[{name="a",kind="lexical"},{name="b",kind="lexical"}]']
+    done = subprocess.run(
+        [sys.executable, "-m", "esci", *words],
+        cwd=ROOT,
+        env=os.environ | {"ESCI_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "needs an aggregator" in done.stderr
+    assert list(tmp_path.iterdir()) == []
