@@ -40,7 +40,10 @@ VERBS: Final[Verbs] = {
         "split": Verb("pipelines.commands.data.split:split", "Assign folds by query text."),
         "fetch": Verb("pipelines.commands.data.fetch:fetch", "Download the official ESCI files."),
     },
-    "train": Verb("pipelines.commands.train:train", "Train members and write a release."),
+    "train": Verb(
+        "pipelines.commands.train:train",
+        "Train members into a run folder, and publish a release if asked.",
+    ),
     "adapt": Verb(
         "pipelines.commands.adapt:adapt", "Pre-train a language backbone on a catalogue's texts."
     ),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -22,6 +23,22 @@ EXTRAS: Final[dict[str, str]] = {
     "bi_encoder": "training",
     "cross_encoder": "training",
 }
+_LANGUAGE_MODULES: Final = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "matplotlib",
+)
+# What every fit of a kind imports, most of it late; what one option needs is not here.
+MODULES: Final[dict[str, tuple[str, ...]]] = {
+    "lexical": ("scipy",),
+    "bi_encoder": _LANGUAGE_MODULES,
+    "cross_encoder": _LANGUAGE_MODULES,
+}
 
 
 @contextmanager
@@ -38,6 +55,17 @@ def named_extra(kind: str, purpose: str = "be used") -> Iterator[None]:
             f"member kind {kind!r} needs the module {missing!r} to {purpose}, and it is not "
             f"installed; install it with: {how_to_install(extra)}"
         ) from error
+
+
+def check_fittable(kind: str) -> None:
+    """Refuse, naming the extra, a kind whose `fit` would not find a module it imports.
+
+    A fit may come to its last import after hours; this looks for all of them and loads none.
+    """
+    with named_extra(kind, "be fitted"):
+        for name in MODULES.get(kind, ()):
+            if find_spec(name) is None:
+                raise ModuleNotFoundError(name=name)
 
 
 def member_class(kind: str) -> type[Member]:

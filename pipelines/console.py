@@ -152,13 +152,16 @@ def _bar(what: str) -> Iterator[Report]:
 @contextmanager
 def _lines(what: str) -> Iterator[Report]:
     first: Standing | None = None
+    last = 0
     started = spoke = time.monotonic()
 
     def report(standing: Standing) -> None:
-        nonlocal first, started, spoke
+        nonlocal first, last, started, spoke
         now = time.monotonic()
-        if first is None:
+        # Work of another kind, as steps after the texts that were read for them, has its own pace.
+        if first is None or standing.total != first.total or standing.done < last:
             first, started = standing, now
+        last = standing.done
         if now - spoke < _SECONDS_BETWEEN_LINES:
             return
         spoke = now

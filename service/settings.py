@@ -14,9 +14,12 @@ from pydantic.dataclasses import dataclass
 
 from models.errors import ConfigError
 from models.home import HOME_VARIABLE, home
+from models.language.serving.engines import ENGINE_VARIABLE, THREADS_VARIABLE
 from models.typed import STRICT
 
 PREFIX: Final = "ESCI_"
+# Read elsewhere: where everything lies, how language members answer, what training may take.
+_NOT_OURS: Final = {HOME_VARIABLE, ENGINE_VARIABLE, THREADS_VARIABLE, "ESCI_THREADS"}
 
 # Kubernetes and Docker tell every container where its neighbours are: a neighbour called `esci`
 # becomes ESCI_SERVICE_HOST, ESCI_PORT=tcp://10.0.0.1:8000, ESCI_PORT_8000_TCP_ADDR and so on, one
@@ -101,16 +104,16 @@ class Settings:
             # ESCI_TRAIN__SEED and the like configure steps of the pipelines.
             if name.startswith(PREFIX) and "__" not in name and not _tells_of_neighbour(name, value)
         }
-        if unknown := sorted(found - known.keys() - {HOME_VARIABLE}):
+        if unknown := sorted(found - known.keys() - _NOT_OURS):
             raise ConfigError(
                 f"{unknown[0]} is set and means nothing; "
-                f"known variables: {', '.join([HOME_VARIABLE, *known])}"
+                f"known variables: {', '.join([*sorted(_NOT_OURS), *known])}"
             )
         folder = home(environment)
         values: dict[str, Any] = {
             "release": folder,
             "cache": f"sqlite:///{quote(os.fsencode(folder / 'cache' / 'labels.sqlite'))}",
-            **{known[name]: environment[name] for name in found - {HOME_VARIABLE}},
+            **{known[name]: environment[name] for name in found - _NOT_OURS},
             **{name: value for name, value in given.items() if value is not None},
         }
         try:

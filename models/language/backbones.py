@@ -69,7 +69,7 @@ class Backbone:
 
     name: str  # as it was asked for
     folder: Path  # config.json, safetensors, tokenizer.json
-    sha256: str  # of its weights
+    sha256: str  # of config.json, tokenizer.json and weights together
     preset: Preset
 
 
@@ -95,13 +95,13 @@ def find_backbone(
         folder, preset = _by_name(name, allow_download)
     _refuse_incomplete(name, folder)
     folder = _with_tokenizer(name, folder, scratch)
-    digest = _weights_sha256(folder)
-    if preset is not None and preset.sha256 not in (None, digest):
+    weights = _weights_sha256(folder)
+    if preset is not None and preset.sha256 not in (None, weights):
         raise MemberError(
-            f"the weights of backbone {name!r} in {folder} have SHA-256 {digest}; expected "
+            f"the weights of backbone {name!r} in {folder} have SHA-256 {weights}; expected "
             f"{preset.sha256}: install its package again, or name the folder to use these weights"
         )
-    return Backbone(name, folder, digest, preset or _preset_of(folder))
+    return Backbone(name, folder, _sha256_of(folder, weights), preset or _preset_of(folder))
 
 
 def read_tokenizer(folder: Path) -> tuple[Tokenizer, int | None]:
@@ -146,7 +146,7 @@ def _tiny(name: str, scratch: Path, texts: Iterable[str], seed: int) -> Backbone
     preset = replace(
         _preset_of(folder), learning_rate=1e-3, lora=False, markers=True, max_tokens=MOST_TOKENS
     )
-    return Backbone(name, folder, _weights_sha256(folder), preset)
+    return Backbone(name, folder, _sha256_of(folder, _weights_sha256(folder)), preset)
 
 
 def _is_folder(name: str) -> bool:
@@ -249,6 +249,12 @@ def _with_tokenizer(name: str, folder: Path, scratch: Path) -> Path:
         link.symlink_to(path.resolve())
     made.save(str(completed / TOKENIZER_FILE))
     return completed
+
+
+def _sha256_of(folder: Path, weights: str) -> str:
+    """A digest of all that decides what the backbone answers; `weights` is that of its weights."""
+    parts = [file_sha256(folder / CONFIG_FILE), file_sha256(folder / TOKENIZER_FILE), weights]
+    return sha256("".join(parts).encode()).hexdigest()
 
 
 def _weights_sha256(folder: Path) -> str:

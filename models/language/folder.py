@@ -5,14 +5,12 @@ left half-written is refused. Needs neither torch nor a tokenizer.
 """
 
 import json
-import platform
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,13 +19,12 @@ from models.files import atomic_file, file_sha256, read_json, write_json
 from models.labels import LABELS
 from models.language.training.curve import Curve
 from models.pairs import LabelledPairs
+from models.versions import library_versions
 
 ABOUT: Final = "member.json"
 FORM: Final = "form"  # what answers
 TRAINED: Final = "trained"  # what was trained, and may be trained on
 CURVE: Final = "curve.svg"
-
-_LIBRARIES: Final = ("torch", "transformers", "tokenizers", "accelerate", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ def how_made(
         "train": {"pairs": len(train), "sha256": pairs_sha256(train)},
         "valid": {"pairs": len(valid), "sha256": pairs_sha256(valid)},
         "seed": seed,
-        "versions": versions(_LIBRARIES),
+        "versions": library_versions(),
         "curve": curve.plain(),
         **more,
     }
@@ -145,14 +142,3 @@ def pairs_sha256(pairs: LabelledPairs) -> str:
     digest.update(b"".join(pairs.fingerprints()))
     digest.update(pairs.labels.tobytes())
     return digest.hexdigest()
-
-
-def versions(libraries: Iterable[str]) -> dict[str, str]:
-    """The versions of Python and of the `libraries` that are installed."""
-    found = {"python": platform.python_version()}
-    for name in libraries:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

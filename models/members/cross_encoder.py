@@ -3,9 +3,7 @@
 It answers with onnxruntime, tokenizers and numpy; torch is there when it is fitted.
 """
 
-import json
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
@@ -24,13 +22,13 @@ from models.language.folder import (
     Workshop,
     how_made,
     open_sealed,
-    pairs_sha256,
     seal,
 )
 from models.language.presets import LoraOptions, Pooling, Preset
 from models.language.reading.reader import Reader, TextOptions
 from models.language.serving.form import Form
 from models.language.serving.options import ServingOptions
+from models.language.training.identity import training_identity
 from models.language.training.options import ClassificationOptions, TrainingOptions
 from models.member import Cost, Logits
 from models.pairs import LabelledPairs, Pairs
@@ -143,8 +141,7 @@ class CrossEncoderMember:
                     checkpointing=options.training.checkpointing,
                 )
                 network = CrossNetwork(encoder, options.dropout)
-        decides = [_KIND, FORMAT, plain(options), backbone.sha256]
-        decides += [pairs_sha256(train), pairs_sha256(valid)]
+        identity = training_identity(_KIND, FORMAT, plain(options), backbone.sha256, train, valid)
         curve = train_on_pairs(
             network,
             reader,
@@ -154,7 +151,7 @@ class CrossEncoderMember:
             classification=options.classification,
             seed=options.seed,
             bench=bench,
-            identity=sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest(),
+            identity=identity,
         )
         network.cpu().eval()
         network.save(workshop.path / TRAINED)

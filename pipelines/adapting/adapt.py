@@ -38,7 +38,7 @@ from pipelines.adapting.tasks import (
 from pipelines.adapting.texts import gather_texts
 from pipelines.console import Watch, unwatched
 from pipelines.dataset.read import fingerprint
-from pipelines.training.target import check_target
+from pipelines.training.target import check_target, files_below, holds_what_it_lists
 from pipelines.training.threads import choose_threads, threads_limited
 from pipelines.training.versions import library_versions
 from pipelines.training.work import open_work
@@ -69,6 +69,7 @@ class Adapted:
     before: dict[str, float]  # on the held-out texts
     after: dict[str, float]
     curve: dict[str, Any]
+    files: list[str]  # all that was written besides this one: what else lies there is not ours
 
 
 def adapt(
@@ -127,27 +128,30 @@ def adapt(
             bench = Workbench(work.bench(_PART, identity), report)
             digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
             curve = train(task, config.training, config.seed, bench, digest)
-        adapted = Adapted(
-            format=FORMAT,
-            config=config,
-            backbone=made_from,
-            data_fingerprint=identity["data_fingerprint"],
-            query_log_sha256=identity["query_log_sha256"],
-            versions=identity["versions"],
-            threads=using,
-            texts={
-                "products": len(texts.products),
-                "queries": len(texts.queries),
-                "measured products": len(texts.measured_products),
-                "measured queries": len(texts.measured_queries),
-            },
-            head=head,
-            before=dict(before),
-            after=dict(task.evaluate(device)),
-            curve=curve.plain(),
-        )
+        after = task.evaluate(device)
         with atomic_folder(out) as scratch:
-            _write(scratch, adapted, curve, encoder.cpu(), backbone, tokenizer)
+            _write(scratch, curve, encoder.cpu(), backbone, tokenizer)
+            adapted = Adapted(
+                format=FORMAT,
+                config=config,
+                backbone=made_from,
+                data_fingerprint=identity["data_fingerprint"],
+                query_log_sha256=identity["query_log_sha256"],
+                versions=identity["versions"],
+                threads=using,
+                texts={
+                    "products": len(texts.products),
+                    "queries": len(texts.queries),
+                    "measured products": len(texts.measured_products),
+                    "measured queries": len(texts.measured_queries),
+                },
+                head=head,
+                before=dict(before),
+                after=dict(after),
+                curve=curve.plain(),
+                files=files_below(scratch),
+            )
+            write_json(scratch / ADAPTED_FILE, plain(adapted))
     return adapted
 
 
@@ -167,7 +171,6 @@ def _tokenizer(backbone: Backbone, reader: Reader) -> Tokenizer:
 
 def _write(
     folder: Path,
-    adapted: Adapted,
     curve: Curve,
     encoder: Encoder,
     backbone: Backbone,
@@ -180,12 +183,8 @@ def _write(
         if (backbone.folder / name).is_file():
             shutil.copyfile(backbone.folder / name, folder / name)
     curve.draw(folder / CURVE_FILE)
-    write_json(folder / ADAPTED_FILE, plain(adapted))
 
 
 def _is_adapted(folder: Path) -> bool:
     """Whether `folder` holds an adapted backbone and nothing that a person would miss."""
-    written = {".json", ".safetensors", ".svg"}
-    return (folder / ADAPTED_FILE).is_file() and all(
-        path.is_file() and path.suffix in written for path in folder.iterdir()
-    )
+    return holds_what_it_lists(folder, ADAPTED_FILE)

@@ -21,10 +21,9 @@ from models.language.pretraining.reading import (
     read_products_alone,
     read_queries_alone,
     reader_of_fields,
-    stacked,
 )
 from models.language.reading.reader import Reader
-from models.language.reading.sequences import Sequences
+from models.language.reading.sequences import Sequences, stacked
 from models.pairs import Products
 from models.texts import Texts
 from pipelines.adapting.config import AdaptConfig

@@ -2,7 +2,8 @@
 
 <run>/
   run.json                    configuration as resolved, data fingerprint, versions, rows used,
-                              and of each member where its curve is and what it scores
+                              and of each member where its curve is and what it scores, and
+                              every file below
   members/<name>/             one fitted member each; how it learned is in its own files
   validation/<name>.parquet   its logits on the validation queries, by example_id
   test/<name>.parquet         and on the official test split, where the dataset has one
@@ -22,6 +23,7 @@ from models.registry import member_class
 from models.release import MEMBERS
 from models.typed import STRICT, complaints, parse
 from pipelines.config import TrainConfig
+from pipelines.training.target import holds_what_it_lists
 
 RUN_FILE: Final = "run.json"
 VALIDATION: Final = "validation"
@@ -54,12 +56,12 @@ class Run:
     threads: int  # sums of floats depend on it in their last digits
     rows: dict[str, int]  # judgements used: train, validation, test, and dropped as tested too
     members: list[MemberRecord]
+    files: list[str]  # all it wrote besides this one: what else lies in the folder is not ours
 
 
 def is_replaceable(folder: Path) -> bool:
     """Whether `folder` holds a run and nothing else, and so is ours to replace."""
-    names = {path.name for path in folder.iterdir()}
-    return RUN_FILE in names and names <= {RUN_FILE, MEMBERS, VALIDATION, TEST}
+    return holds_what_it_lists(folder, RUN_FILE)
 
 
 def read_run(folder: Path) -> tuple[Run, Sequence[tuple[str, Member]]]:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from models.errors import ConfigError
+from models.errors import ConfigError, DataError
+from models.files import read_json
 
 
 def check_target(
@@ -22,3 +23,21 @@ def check_target(
         raise ConfigError(f"{out} holds something else than {what}; name another folder")
     if not force:
         raise ConfigError(f"{out} is there already; name another folder, or replace it by --force")
+
+
+def files_below(folder: Path) -> list[str]:
+    """Every file below `folder`, links too, by its path within; what a target says it holds."""
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    )
+
+
+def holds_what_it_lists(folder: Path, record: str) -> bool:
+    """Whether every file below `folder` is its JSON `record`, or listed there under "files"."""
+    try:
+        listed = {record, *read_json(folder / record)["files"]}
+    except (DataError, KeyError, TypeError):
+        return False
+    return listed.issuperset(files_below(folder))

@@ -13,6 +13,7 @@ from typing import Final
 from threadpoolctl import threadpool_limits
 
 from models.errors import ConfigError
+from models.language.serving.engines import THREADS_VARIABLE as _LANGUAGE
 from pipelines.machine import Cores, read_cores
 
 VARIABLE: Final = "ESCI_THREADS"  # the same as the flag
@@ -51,9 +52,14 @@ def choose_threads(
 
 @contextmanager
 def threads_limited(threads: int) -> Iterator[None]:
-    """Every numerical library keeps to `threads`: those loaded now, and those loaded within."""
-    before = {name: os.environ.get(name) for name in _VARIABLES}
-    os.environ.update(dict.fromkeys(_VARIABLES, str(threads)))
+    """Every numerical library keeps to `threads`: those loaded now, and those loaded within.
+
+    So do exported language models, unless the environment says how many they may take.
+    """
+    # They count cores by themselves, and go by no variable of a library.
+    variables = _VARIABLES if os.environ.get(_LANGUAGE) else (*_VARIABLES, _LANGUAGE)
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(dict.fromkeys(variables, str(threads)))
     # Asked rather than imported: to load it takes seconds, and not every member needs it.
     torch = sys.modules.get("torch")
     torch_before = torch.get_num_threads() if torch else None

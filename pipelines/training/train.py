@@ -12,8 +12,9 @@ from typing import Final
 from models.files import atomic_folder, read_json, write_json
 from models.judge.confusion import Confusion
 from models.judge.judged import Judged, System
+from models.language.training.identity import deciding_options
 from models.member import Logits, softmax
-from models.registry import make_member
+from models.registry import check_fittable, make_member
 from models.release import MEMBERS
 from models.typed import plain
 from models.workbench import Workbench
@@ -30,7 +31,7 @@ from pipelines.training.run import (
     is_replaceable,
 )
 from pipelines.training.sides import Sides, sides
-from pipelines.training.target import check_target
+from pipelines.training.target import check_target, files_below
 from pipelines.training.threads import choose_threads, threads_limited
 from pipelines.training.versions import library_versions
 from pipelines.training.work import Identity, Work, copy_file, copy_folder, open_work
@@ -56,7 +57,10 @@ def train_run(
     there already is replaced only by `force`.
     """
     check_target(out, data, is_replaceable, "a run", force=force)
-    config = resolved(config)  # whatever is wrong with it is said before the work
+    # Whatever is wrong with any member is said before the first one is fitted.
+    config = resolved(config)
+    for entry in config.members:
+        check_fittable(entry.kind)
     with open_work(out) as work, threads_limited(using := choose_threads(threads)):
         # Once more: another process may just have made it.
         check_target(out, data, is_replaceable, "a run", force=force)
@@ -88,6 +92,7 @@ def train_run(
                 threads=using,
                 rows={name: len(getattr(rows, name)) for name in names},
                 members=records,
+                files=files_below(scratch),
             )
             write_json(scratch / RUN_FILE, plain(run))
     return run
@@ -108,7 +113,10 @@ def _make_part(
     judgements, rows = material.judgements, material.rows
     with work.part(entry.name, identity) as scratch:
         with watch(entry.name) as report:
-            bench = Workbench(work.bench(entry.name, identity), report)
+            # What was trained stands when only the export that followed was asked for otherwise.
+            member_of = identity["member"]
+            begun = member_of | {"options": deciding_options(member_of["options"])}
+            bench = Workbench(work.bench(entry.name, {**identity, "member": begun}), report)
             member = make_member(entry.kind, entry.name, entry.options).fit(
                 judgements.take(rows.train).pairs, judgements.take(rows.validation).pairs, bench
             )

@@ -70,7 +70,7 @@ class Work:
         with atomic_folder(self.folder_of(name)) as scratch:
             yield scratch
             write_json(scratch / _PART_FILE, {"identity": identity, "files": _digests(scratch)})
-        shutil.rmtree(self.folder / _BENCHES / name, ignore_errors=True)
+        _remove_bench(self.folder / _BENCHES / name)
 
     def bench(self, name: str, identity: Identity) -> Path:
         """The folder where the part in progress keeps what it would go on from.
@@ -81,13 +81,13 @@ class Work:
         bench, known = around / _BENCH, None
         if (around / _IDENTITY_FILE).is_file():
             known = read_json(around / _IDENTITY_FILE)
-        if known != identity:
-            if known is not None and any(bench.iterdir()):
+        if known != identity or not bench.is_dir():
+            if known != identity and bench.is_dir() and any(bench.iterdir()):
                 note(
                     f"{name}: what was begun before was made with {_differences(known, identity)};"
                     " it begins afresh"
                 )
-            shutil.rmtree(around, ignore_errors=True)
+            _remove_bench(around)
             bench.mkdir(parents=True)
             # Last: a folder without it belongs to nobody.
             write_json(around / _IDENTITY_FILE, identity)
@@ -157,6 +157,12 @@ def _locked(folder: Path, target: Path) -> int:
             finally:
                 if lock >= 0:
                     os.close(lock)
+
+
+def _remove_bench(around: Path) -> None:
+    # First: what a kill leaves of the rest must belong to nobody.
+    (around / _IDENTITY_FILE).unlink(missing_ok=True)
+    shutil.rmtree(around, ignore_errors=True)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -38,6 +38,28 @@ def test_off_a_terminal_a_line_now_and_then_says_how_far_it_is(screen, monkeypat
     ]
 
 
+@pytest.mark.parametrize("steps", [400, 9000])  # fewer than there were tokens, or as many
+def test_each_phase_of_the_work_is_timed_by_itself(screen, monkeypatch, steps):
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    written = screen(terminal=False)
+    with console.watched("cross") as report:
+        for now[0], done, total in (
+            (0.0, 0, 9000),
+            (20.0, 8999, 9000),
+            (100.0, 0, steps),
+            (120.0, 100, steps),
+        ):
+            report(Standing(done, total, ""))
+    assert written.getvalue().splitlines() == [
+        "cross: 8,999 of 9,000, about 0 s left",
+        f"cross: 0 of {steps:,}",
+        # 100 steps in 20 s
+        f"cross: 100 of {steps:,}, about {'1 min 00 s' if steps == 400 else '29 min 40 s'} left",
+        "cross: done in 2 min 00 s",
+    ]
+
+
 def test_on_a_terminal_there_is_a_bar_with_the_note(screen):
     written = screen(terminal=True)
     with console.watched("cross [x]") as report:

@@ -122,3 +122,8 @@ def test_an_address_that_others_reach_is_refused_unless_allowed(host):
 def test_loopback_is_served_without_more_ado(host):
     assert is_loopback(host)
     assert Settings.from_environment({"ESCI_HOST": host}).host == host
+
+
+def test_what_other_rooms_read_is_not_unknown():
+    environment = {"ESCI_LANGUAGE_ENGINE": "openvino", "ESCI_LANGUAGE_THREADS": "2"}
+    assert Settings.from_environment(environment) == Settings.from_environment({})

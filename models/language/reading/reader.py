@@ -8,6 +8,7 @@ share is tokenised once.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
@@ -18,7 +19,7 @@ from tokenizers import Tokenizer
 
 from models.errors import ConfigError, EsciError, ReleaseError
 from models.files import atomic_file, read_json, write_json
-from models.language.reading.sequences import Sequences, ranges
+from models.language.reading.sequences import Sequences, ranges, stacked
 from models.pairs import PRODUCT_FIELDS, Pairs, Products
 from models.text import normalise
 from models.texts import Texts
@@ -31,6 +32,9 @@ FILES: Final = (TOKENIZER_FILE, LAYOUT_FILE)
 # Tokens are longer than a character, but hardly ever: what lies beyond this many characters per
 # token of budget would be cut off after tokenising, and is not tokenised.
 _CHARACTERS_PER_TOKEN: Final = 24
+
+# What the tokenizer makes of a text takes a hundred times the room of the ids we keep of it.
+_TEXTS_AT_A_TIME: Final = 4_096
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,12 @@ class Reader:
         )
 
     def _encoded(self, texts: Iterable[str], budget: int) -> Sequences:
+        source, parts = iter(texts), []
+        while some := list(islice(source, _TEXTS_AT_A_TIME)):
+            parts.append(self._encoded_part(some, budget))
+        return stacked(parts)
+
+    def _encoded_part(self, texts: list[str], budget: int) -> Sequences:
         most = budget * _CHARACTERS_PER_TOKEN
         clean = [normalise(text)[:most] for text in texts]
         if self._spelt is not None:

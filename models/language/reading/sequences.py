@@ -62,6 +62,19 @@ class Batch:
     segments: NDArray[np.int64]  # (texts, length)
 
 
+def stacked(parts: list[Sequences]) -> Sequences:
+    """The texts of every part, one part after the other."""
+    if not parts:
+        return Sequences.of([])
+    offsets = np.cumsum([0, *(len(part.ids) for part in parts)])
+    starts = [part.starts[:-1] + offset for part, offset in zip(parts, offsets, strict=False)]
+    return Sequences(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.segments for part in parts]),
+        np.concatenate([*starts, offsets[-1:]]).astype(np.int64),
+    )
+
+
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """The numbers `starts[i] .. starts[i] + lengths[i] - 1` of every i, one after the other."""
     ends = np.cumsum(lengths)

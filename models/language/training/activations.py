@@ -8,6 +8,7 @@ step runs the upper layers alone. With every layer frozen, the vectors of the te
 import json
 import logging
 import os
+import shutil
 import tempfile
 import time
 import weakref
@@ -117,6 +118,7 @@ class EncodedTexts:
             return cls(encoder, sequences, pad_id, lower, None, note)
         folder = bench.folder
         own = None if folder else tempfile.mkdtemp(prefix="activations-")
+        store, note = None, ""
         try:
             # The first process computes, the others find it done.
             with processes().main_process_first():
@@ -126,10 +128,12 @@ class EncodedTexts:
         except _NoRoomError as error:
             note = f"{lower} lower layers were computed at every step: {error}"
             log.warning(note)
-            return cls(encoder, sequences, pad_id, lower, None, note)
-        texts = cls(encoder, sequences, pad_id, lower, store, "")
-        if own:
-            weakref.finalize(texts, _remove, own)
+        finally:
+            if own and store is None:  # no room, an error, or Ctrl-C
+                shutil.rmtree(own, ignore_errors=True)
+        texts = cls(encoder, sequences, pad_id, lower, store, note)
+        if own and store is not None:
+            weakref.finalize(texts, shutil.rmtree, own, ignore_errors=True)
         return texts
 
     def __len__(self) -> int:
@@ -277,9 +281,3 @@ def _identity(
     for part in (sequences.ids, sequences.segments, sequences.starts):
         digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
-
-
-def _remove(folder: str) -> None:
-    for path in Path(folder).iterdir():
-        path.unlink()
-    Path(folder).rmdir()

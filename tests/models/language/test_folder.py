@@ -15,6 +15,7 @@ from models.language.folder import (
 )
 from models.language.training.curve import Curve, Point
 from models.pairs import LabelledPairs
+from models.versions import library_versions
 from tests.tiny import tiny_pairs
 
 OURS = {"kind": "parrot", "format_number": 3}
@@ -122,5 +123,7 @@ def test_how_it_was_made_is_plain():
     )
     assert json.loads(json.dumps(made)) == made
     assert made["train"] == {"pairs": 24, "sha256": pairs_sha256(pairs)}
-    assert {"python", "numpy", "torch"} <= set(made["versions"])
+    assert made["versions"] == library_versions()
+    exporting = {"peft", "pytorch-metric-learning", "onnx", "onnxscript"}
+    assert {"python", "numpy", "torch", *exporting} <= set(made["versions"])
     assert made["more"] == {"a": [1]}

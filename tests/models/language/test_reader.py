@@ -305,6 +305,27 @@ def test_a_text_is_cut_before_it_is_tokenised_and_it_does_not_show(reader, oracl
     assert lists(reader.read_queries(Texts.of([text]))) == [whole[: OPTIONS.query_tokens]]
 
 
+def test_texts_are_tokenised_some_at_a_time_and_it_does_not_show(reader, monkeypatch):
+    asked, most = tiny_pairs().without_labels(), 0
+    whole = reader.read_pairs(asked)
+
+    class Counted:
+        """The tokenizer, noting how much it is given at once."""
+
+        def encode_batch_fast(self, texts, **keys):
+            nonlocal most
+            most = max(most, len(texts))
+            return tokenizer.encode_batch_fast(texts, **keys)
+
+    tokenizer = reader._tokenizer
+    monkeypatch.setattr(reader, "_tokenizer", Counted())
+    monkeypatch.setattr("models.language.reading.reader._TEXTS_AT_A_TIME", 5)
+    parts = reader.read_pairs(asked)
+    assert most == 5 < len(asked.products)
+    for name in ("ids", "segments", "starts"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+
+
 def test_special_tokens_that_are_pieces_like_any_other_are_found(folders):
     # What xlm-roberta and deberta-v3 publish: the separator among the pieces of words.
     reader, oracle = reader_of(folders["deberta-v2"], OPTIONS), oracle_of(folders["deberta-v2"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,12 +224,24 @@ def test_after_a_kill_the_same_command_goes_on_with_the_same_result(data, tmp_pa
 
 def test_nothing_but_an_adapted_backbone_is_replaced_and_that_on_demand(adapted, data, tmp_path):
     folder, _ = adapted
+    # What it wrote itself is all it holds: only `force` is missing.
     with pytest.raises(ConfigError, match="is there already"):
         adapt(data, folder, config())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match="something else than an adapted backbone"):
         adapt(data, tmp_path / "mine", config(), force=True)
+
+
+@pytest.mark.parametrize("foreign", ["mine.json", "mine.safetensors", "mine/notes.txt"])
+def test_a_file_of_somebody_else_is_not_replaced(adapted, data, tmp_path, foreign):
+    out = tmp_path / "out"
+    shutil.copytree(adapted[0], out)
+    (out / foreign).parent.mkdir(exist_ok=True)
+    (out / foreign).write_text("mine")
+    with pytest.raises(ConfigError, match="something else than an adapted backbone"):
+        adapt(data, out, config(), force=True)
+    assert (out / foreign).read_text() == "mine"
 
 
 def test_keys_come_from_file_environment_and_flag(tmp_path):

@@ -34,6 +34,7 @@ class SlowOptions:
     steps: int = 5
     stop_at: int = 0  # a step that fails
     seed: int = 1
+    serving: int = 0  # what a fit does not look at
 
 
 class SlowMember:

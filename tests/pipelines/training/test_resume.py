@@ -1,6 +1,7 @@
 """A training that is ended in any way and begun again: what is done stays done."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pipelines.demo.options import DemoOptions
 from pipelines.training.run import RUN_FILE, read_run
 from pipelines.training.train import train_run
 from pipelines.training.versions import library_versions
+from pipelines.training.work import open_work
 from tests.pipelines.training import slow_member
 from tests.pipelines.training.slow_member import KIND, SECONDS, STATE, SlowMember
 
@@ -58,6 +60,12 @@ def steps(what):
     before = SlowMember.steps_done
     what()
     return SlowMember.steps_done - before
+
+
+def finish(work, name):
+    """Make a part of nothing."""
+    with work.part(name, {}):
+        pass
 
 
 def begin(data, out, *members, **keys):
@@ -124,6 +132,17 @@ def test_the_interrupted_member_gets_its_bench_back(data, tmp_path):
     )  # it resumed after its third step and failed at the fourth again
 
 
+def test_another_way_of_serving_leaves_the_bench_as_it_is(data, tmp_path):
+    out = tmp_path / "run"
+    begin(data, out, member("b", steps=6, stop_at=4))
+    again = member("b", steps=6, stop_at=4, serving=1)
+    assert steps(lambda: begin(data, out, again)) == 0
+    # What is finished was made with all of its options.
+    train_run(data, out, TrainConfig(members=[member("c", steps=2)]))
+    other = TrainConfig(members=[member("c", steps=2, serving=1)])
+    assert steps(lambda: train_run(data, out, other, force=True)) == 2
+
+
 def test_only_what_was_changed_begins_afresh(data, tmp_path, capsys):
     out = tmp_path / "run"
     begin(data, out, member("a", steps=4), member("b", steps=6, stop_at=3))
@@ -170,6 +189,33 @@ def test_a_part_that_was_damaged_is_made_again(data, tmp_path, capsys):
     assert steps(lambda: train_run(data, out, config)) == 4
     assert "is damaged" in capsys.readouterr().err
     read_run(out)
+
+
+def test_a_bench_that_is_gone_but_for_its_identity_is_made_again(tmp_path):
+    with open_work(tmp_path / "run") as work:
+        (work.bench("a", {"seed": 1}) / STATE).write_text("[]")
+        shutil.rmtree(work.folder / "benches" / "a" / "bench")
+        for seed in (1, 1, 2):  # the same, and another one beside nothing
+            assert list(work.bench("a", {"seed": seed}).iterdir()) == []
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_bench_that_was_removed_in_part_belongs_to_nobody(tmp_path, monkeypatch, is_done):
+    remove = shutil.rmtree
+
+    def killed(folder, **keys):
+        if "benches" not in folder.parts:
+            return remove(folder, **keys)
+        raise KeyboardInterrupt
+
+    with open_work(tmp_path / "run") as work:
+        (work.bench("a", {"seed": 1}) / STATE).write_text("[]")
+        ends = [lambda: work.bench("a", {"seed": 2}), lambda: finish(work, "a")]
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", killed)
+            with pytest.raises(KeyboardInterrupt):
+                ends[is_done]()
+        assert list(work.bench("a", {"seed": 1}).iterdir()) == []
 
 
 def test_an_end_before_anything_is_done_leaves_nothing(data, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from models.errors import ConfigError
+from models.language.serving.engines import THREADS_VARIABLE, asked_threads
 from pipelines.machine import Cores
 from pipelines.training.threads import choose_threads, threads_limited
 
@@ -31,6 +32,16 @@ def test_libraries_keep_to_the_limit_and_are_freed_from_it():
         assert {pool["num_threads"] for pool in threadpool_info()} == {1}
     assert threadpool_info() == before
     assert os.environ.get("OMP_NUM_THREADS") == variable
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 3), ("", 3), ("2", 2)])
+def test_exported_language_models_keep_to_it_unless_told_otherwise(monkeypatch, given, expected):
+    monkeypatch.delenv(THREADS_VARIABLE)
+    if given is not None:
+        monkeypatch.setenv(THREADS_VARIABLE, given)
+    with threads_limited(3):
+        assert asked_threads() == expected
+    assert os.environ.get(THREADS_VARIABLE) == given
 
 
 @pytest.mark.parametrize("first", ["import torch", ""])

@@ -1,10 +1,12 @@
 import json
+import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from models.errors import DataError, ReleaseError
+from models.errors import ConfigError, DataError, ReleaseError, UnknownMemberKindError
 from models.pairs import PRODUCT_FIELDS
 from models.release import load_release, read_manifest
 from models.release_registry import ReleaseRegistry
@@ -16,7 +18,7 @@ from pipelines.demo.generate import generate
 from pipelines.demo.options import DemoOptions
 from pipelines.predictions import read_predictions
 from pipelines.publish import probe_rows, publish
-from pipelines.training.run import TEST, VALIDATION, read_run
+from pipelines.training.run import TEST, VALIDATION, is_replaceable, read_run
 from pipelines.training.sides import sides
 from pipelines.training.train import train_run
 
@@ -162,3 +164,37 @@ def test_a_product_without_any_text_is_no_probe(data):
     pairs = replace(judgements.pairs, products=replace(products, **texts))
     found = probe_rows(replace(judgements, pairs=pairs))
     assert silent_row not in pairs.product_rows[found]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    ["notes.txt", "members/lexical/notes.txt", "members/mine/model.npz", "test/a.parquet"],
+)
+def test_a_run_is_not_replaced_where_somebody_else_put_a_file(data, run, tmp_path, foreign):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    assert is_replaceable(out)
+    (out / foreign).parent.mkdir(exist_ok=True)
+    (out / foreign).write_text("mine")
+    with pytest.raises(ConfigError, match="something else than a run"):
+        train_run(data, out, CONFIG, force=True)
+    assert (out / foreign).read_text() == "mine"
+
+
+@pytest.mark.parametrize("record", [None, "[]", "{", '{"files": 1}'])
+def test_what_does_not_list_its_files_is_no_run_to_replace(tmp_path, record):
+    if record is not None:
+        (tmp_path / "run.json").write_text(record)
+    assert not is_replaceable(tmp_path)
+
+
+def test_what_a_member_lacks_is_said_before_any_is_fitted(data, tmp_path, monkeypatch):
+    def fitted(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("pipelines.training.train.make_member", fitted)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    config = replace(CONFIG, members=[*CONFIG.members, MemberConfig("deep", "cross_encoder", {})])
+    with pytest.raises(UnknownMemberKindError, match=r"'onnxscript' to be fitted.*\[training\]"):
+        train_run(data, tmp_path / "run", config)
+    assert list(tmp_path.iterdir()) == []

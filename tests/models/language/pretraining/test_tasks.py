@@ -13,11 +13,7 @@ from models.language.pretraining.head import ARCHITECTURES, MaskedHead
 from models.language.pretraining.masked import MaskedModel, MaskedTask
 from models.language.pretraining.masking import Vocabulary
 from models.language.pretraining.options import ContrastOptions, MaskingOptions
-from models.language.pretraining.reading import (
-    read_products_alone,
-    read_queries_alone,
-    stacked,
-)
+from models.language.pretraining.reading import read_products_alone, read_queries_alone
 from models.language.reading.reader import TextOptions
 from models.language.reading.sequences import Sequences, padded
 from models.language.training.loop import train
@@ -220,14 +216,3 @@ def test_no_example_is_left_to_itself(tmp_path):
     task._batch_size = 11  # of 12
     batches = task.batches(0, np.random.default_rng(0))
     assert [len(rows) for rows in batches] == [11]
-
-
-def test_parts_are_read_as_the_whole(tmp_path, monkeypatch):
-    _, _, reader = opened("bert", tmp_path)
-    products = tiny_products()
-    whole = read_products_alone(reader, products)
-    monkeypatch.setattr("models.language.pretraining.reading._AT_A_TIME", 5)
-    parts = read_products_alone(reader, products)
-    for name in ("ids", "segments", "starts"):
-        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
-    assert len(stacked([])) == 0

@@ -159,6 +159,35 @@ class TestRoom:
         del texts
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, MemberError])
+    def test_nor_does_a_temporary_folder_stay_after_an_error(
+        self, folder, tmp_path, monkeypatch, error
+    ):
+        seen = []
+
+        def broken(*_):
+            seen.extend(tmp_path.glob("*/*.bin"))
+            raise error
+
+        encoder, sequences, pad_id = opened(folder)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        monkeypatch.setattr(Encoder, "lower", broken)
+        with pytest.raises(error):
+            EncodedTexts.prepare(encoder, sequences, pad_id, EXACT)
+        assert len(seen) == 1
+        assert not list(tmp_path.iterdir())
+
+    def test_nor_after_a_full_disk(self, folder, tmp_path, monkeypatch):
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        encoder, sequences, pad_id = opened(folder)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        monkeypatch.setattr("os.posix_fallocate", full)
+        texts = EncodedTexts.prepare(encoder, sequences, pad_id, EXACT)
+        assert "no room" in texts.note
+        assert not list(tmp_path.iterdir())
+
 
 class TestReuse:
     def count(self, monkeypatch) -> list[int]:

@@ -113,6 +113,16 @@ class TestLearning:
         clean, pushed = ([loss for _, loss in task.losses[at::2]] for at in (0, 1))
         assert all(one < other for one, other in zip(clean, pushed, strict=True))
 
+    def test_an_adversary_without_embeddings_that_learn_is_refused(self):
+        class Frozen(ToyTask):
+            def adversarial(self):
+                return []
+
+        with pytest.raises(ConfigError, match=r"fgm 0\.5 pushes embeddings, and none learn"):
+            train(task := Frozen(), replace(OPTIONS, fgm=0.5), 5)
+        assert task.losses == []
+        train(task, OPTIONS, 5)
+
     def test_a_loss_that_is_no_number_stops_it(self):
         task = ToyTask()
         with torch.no_grad():
@@ -171,6 +181,23 @@ class TestChoosing:
         train(task, options, 5)
         assert same(task.measured, task.weights())
 
+    def test_the_best_mean_is_kept_as_it_was_measured(self):
+        class Watching(ToyTask):
+            def __init__(self, **how):
+                super().__init__(**how)
+                self.measured = []
+
+            def evaluate(self, device):
+                self.measured.append(self.weights())
+                return super().evaluate(device)
+
+        task = Watching(scores=[0.1, 0.9, 0.3])
+        curve = train(task, replace(OPTIONS, ema=0.95), 5)
+        assert curve.best_step == 16
+        kept = task.weights()
+        of_weights = [{**found, "seen": kept["seen"]} for found in task.measured]
+        assert [same(kept, found) for found in of_weights] == [False, True, False]
+
 
 class TestResuming:
     @pytest.mark.parametrize("name", SWITCHES)
@@ -192,6 +219,21 @@ class TestResuming:
         assert found.plain() == expected.plain()
         steps = len(whole.losses) - breaks_after
         assert len(again.losses) <= steps + 2 * options.accumulation * (2 if options.fgm else 1)
+
+    def test_patience_counts_from_before_the_break(self, tmp_path):
+        options = replace(OPTIONS, epochs=6, patience=3)
+        scores = [0.5, 0.4, 0.3, 0.2, 0.9, 0.9]
+        with pytest.raises(InterruptedError):
+            train(
+                ToyTask(scores=scores, breaks_after=3 * 8 + 2), options, 5, Workbench(tmp_path), ""
+            )
+        again = ToyTask(scores=scores[3:])  # three evaluations were before the break
+        curve = train(again, options, 5, Workbench(tmp_path), "")
+        assert curve.points[-1].step == 4 * 8
+        assert curve.best_step == 8
+        whole = ToyTask(scores=scores)
+        assert train(whole, options, 5).plain() == curve.plain()
+        assert same(again.weights(), whole.weights())
 
     def test_a_finished_training_is_not_done_again(self, tmp_path):
         first = ToyTask()

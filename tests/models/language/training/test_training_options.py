@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from math import inf, nan
 
 import pytest
 
@@ -42,6 +43,28 @@ def test_training_that_cannot_be_meant_is_refused(wrong, said):
 def test_a_loss_that_cannot_be_meant_is_refused(wrong, said):
     with pytest.raises(ConfigError, match=said):
         ClassificationOptions(**wrong)
+
+
+@pytest.mark.parametrize("number", [nan, inf, -inf])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *(
+            (TrainingOptions, name)
+            for name in (
+                "learning_rate", "head_learning_rate", "layer_decay", "weight_decay", "warmup",
+                "clip_norm", "ema", "fgm", "checkpoint_seconds",
+            )
+        ),
+        *(
+            (ClassificationOptions, name)
+            for name in ("label_smoothing", "list_weight", "r_drop", "distil_weight")
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_finite_number_is_refused(kind, name, number):
+    with pytest.raises(ConfigError, match=f"{name} {number}"):
+        kind(**{name: number})
 
 
 @pytest.mark.parametrize("kind", [TrainingOptions, ClassificationOptions])
