@@ -4,7 +4,6 @@ It answers with onnxruntime, tokenizers and numpy; torch is there when it is fit
 means is computed once, stored, and looked up.
 """
 
-import json
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,6 @@ from models.language.folder import (
     Workshop,
     how_made,
     open_sealed,
-    pairs_sha256,
     seal,
 )
 from models.language.metric.options import MetricOptions
@@ -36,7 +34,8 @@ from models.language.presets import LoraOptions, Pooling, Preset
 from models.language.reading.reader import FILES as READER_FILES
 from models.language.reading.reader import Reader, TextOptions
 from models.language.serving.form import Form
-from models.language.serving.options import ServingOptions
+from models.language.serving.options import ServingOptions, Variant
+from models.language.training.identity import training_identity
 from models.language.training.options import ClassificationOptions, TrainingOptions
 from models.language.vectors.forms import BLOCK_PRODUCTS, ServedTowers
 from models.language.vectors.head import PairHead
@@ -84,6 +83,9 @@ class BiEncoderOptions:
     classification: ClassificationOptions = field(default_factory=ClassificationOptions)
     metric: MetricOptions = field(default_factory=MetricOptions)
     vectors: Precision = "fp16"  # that product vectors are kept in; int8 takes half of it
+    # That makes product vectors. They are mostly made once and stored, so fp32, which every engine
+    # runs, costs little; int8 is for products that come with the request.
+    product_variant: Variant = "fp32"
     serving: ServingOptions = field(default_factory=ServingOptions)
     seed: int = 7
 
@@ -147,7 +149,7 @@ class BiEncoderMember:
         from models.language.backbones import find_backbone
         from models.language.metric.fitting import export_towers, train_towers
         from models.language.networks.encoder import open_encoder
-        from models.language.networks.towers import ComparisonHead, Tower, Towers
+        from models.language.networks.towers import Towers
 
         if not len(train):
             raise DataError(
@@ -177,11 +179,13 @@ class BiEncoderMember:
                     for _ in range(1 if options.towers == "shared" else 2)
                 ]
                 reader = opened[0][1]
-                every = [Tower(encoder, options.dimensions) for encoder, _ in opened]
-                head = ComparisonHead(every[0].width, options.hidden, options.dropout)
-                towers = Towers(every, head)
-        decides = [_KIND, FORMAT, plain(options), backbone.sha256]
-        decides += [pairs_sha256(train), pairs_sha256(valid)]
+                towers = Towers.starting(
+                    [encoder for encoder, _ in opened],
+                    options.dimensions,
+                    options.hidden,
+                    options.dropout,
+                )
+        identity = training_identity(_KIND, FORMAT, plain(options), backbone.sha256, train, valid)
         curve = train_towers(
             towers,
             reader,
@@ -192,7 +196,7 @@ class BiEncoderMember:
             metric=options.metric,
             seed=options.seed,
             bench=bench,
-            identity=sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest(),
+            identity=identity,
         )
         towers.cpu().eval()
         towers.save(workshop.path / TRAINED)
@@ -207,6 +211,7 @@ class BiEncoderMember:
             reader,
             workshop.path / FORM,
             packing=Packing(options.vectors, towers.product.width),
+            product_variant=options.product_variant,
             held_out=pairs_to_compare(train, valid, options.seed),
             options=options.serving,
         )
@@ -219,6 +224,7 @@ class BiEncoderMember:
             options=plain(options),
             forms={name: plain(form) for name, form in report.forms.items()},
             packing=plain(report.packing),
+            served=plain(report.served),
         )
         files = seal(
             workshop.path,
@@ -326,5 +332,6 @@ def _opened(files: Sealed, options: BiEncoderOptions) -> _Fitted:
         packing=Packing(options.vectors, product_form.report.width),
         head=PairHead.load(files.path / _HEAD),
         reader_digest=sha256("".join(reads).encode()).hexdigest(),
+        product_variant=options.product_variant,
     )
     return _Fitted(served, files)

@@ -56,8 +56,6 @@ CASES = [
     Case(
         "bi_encoder",
         {**TINY_LANGUAGE, "pooling": "mean"},
-        tolerance=1e-3,
-        reason="as for a cross-encoder, and product vectors are rounded to float16 after that",
     ),
 ]
 

@@ -13,14 +13,16 @@ from models.language.reading.reader import Reader
 from models.language.reading.sequences import Sequences
 from models.language.serving.batches import Run, run_batches
 from models.language.serving.export import export_form
+from models.language.serving.form import Form
 from models.language.serving.gate import Gap, complaint, measure_gap
 from models.language.serving.manifest import FormReport
-from models.language.serving.options import ServingOptions
+from models.language.serving.options import ServingOptions, Variant
 from models.language.serving.torch_engine import TorchSession
 from models.language.training.activations import EncodedTexts
 from models.language.training.curve import Curve
 from models.language.training.loop import train as run_training
 from models.language.training.options import ClassificationOptions, TrainingOptions
+from models.language.vectors.forms import ServedTowers
 from models.language.vectors.packing import Packing, Vectors
 from models.member import Logits
 from models.pairs import LabelledPairs, Pairs
@@ -66,10 +68,11 @@ def train_towers(
 
 @dataclass(frozen=True)
 class TowersReport:
-    """What was exported of each tower, and what packing product vectors costs."""
+    """What was exported of each tower, and what is lost by packing, and by all together."""
 
     forms: dict[str, FormReport]
     packing: Gap
+    served: Gap  # what answers requests, against the trained towers
 
 
 def export_towers(
@@ -78,13 +81,15 @@ def export_towers(
     folder: Path,
     *,
     packing: Packing,
+    product_variant: Variant,
     held_out: Pairs,
     options: ServingOptions,
 ) -> TowersReport:
     """Write the form of each tower into `folder`, compared on the logits of `held_out` pairs.
 
-    With two towers each is compared while the other is the trained one. Vectors that are packed
-    so tightly that labels change are an ExportError.
+    With two towers each is compared while the other is the trained one, and then all that answers
+    a request together. Vectors that are packed so tightly that labels change are an ExportError,
+    and so are losses that pass one by one and not together.
     """
     named = held_out.compact()
     queries, products = _query_texts(reader, named), _product_texts(reader, named)
@@ -137,7 +142,24 @@ def export_towers(
             f"product vectors packed as {wrong}; store them with more precision, or raise the "
             "limits if that is what you want"
         )
-    return TowersReport(forms, gap)
+    # By onnxruntime, whatever answers here: it is what the variants were measured with.
+    opened = {name: Form.load(folder / name, engine="onnxruntime") for name in forms}
+    towers_served = ServedTowers(
+        reader=reader,
+        query_form=opened["query" if query_tower else "both"],
+        product_form=opened["product" if product_tower else "both"],
+        packing=packing,
+        head=head,
+        reader_digest="",  # no vectors are stored here
+        product_variant=product_variant,
+    )
+    served = measure_gap(logits(q, p), towers_served.logits(named))
+    if wrong := complaint("networks and packing together", served, options):
+        raise ExportError(
+            f"{wrong}; store product vectors with more precision, leave int8 out of the variants, "
+            "or raise the limits if that is what you want"
+        )
+    return TowersReport(forms, gap, served)
 
 
 def _query_texts(reader: Reader, pairs: Pairs) -> Sequences:

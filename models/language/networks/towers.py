@@ -135,6 +135,19 @@ class Towers(nn.Module):
         self.towers = nn.ModuleList(towers)
         self.head = head
 
+    @classmethod
+    def starting(
+        cls, encoders: list[Encoder], dimensions: int | None, hidden: int, dropout: float
+    ) -> Self:
+        """Towers of one backbone opened once, or twice; two begin as one.
+
+        What was drawn apart for each, as projections are, would make their vectors incomparable.
+        """
+        towers = [Tower(encoder, dimensions) for encoder in encoders]
+        for other in towers[1:]:
+            other.load_state_dict(towers[0].state_dict())
+        return cls(towers, ComparisonHead(towers[0].width, hidden, dropout))
+
     @property
     def query(self) -> Tower:
         """The tower of queries."""

@@ -4,7 +4,7 @@ The only part of serving that needs torch and onnx, which are imported when it i
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,10 +20,11 @@ from models.language.serving.form import Form
 from models.language.serving.gate import UNMEASURED, Gap, complaint, measure_gap
 from models.language.serving.manifest import FORMAT, Exported, FormReport, write_manifest
 from models.language.serving.measure import machine_name, milliseconds_by_shape
-from models.language.serving.options import EXACT, ServingOptions
+from models.language.serving.options import EXACT, INT8, ServingOptions
 from models.member import Logits
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
     from torch import nn
 
 _SUFFIX: Final = ".onnx"
@@ -53,7 +54,7 @@ def export_form(
         import torch
 
         from models.language.serving.network import onnx_network
-        from models.language.serving.quantise import quantised
+        from models.language.serving.quantise import quantised, rounded
         from models.language.serving.torch_engine import TorchSession
     except ModuleNotFoundError as error:
         raise missing_module(error, "training") from error
@@ -78,55 +79,76 @@ def export_form(
         threads=asked_threads(options.threads),
     )
     exact = onnx_network(module, sample, takes_segments)
-    for variant in dict.fromkeys((EXACT, *options.variants)):
-        network = exact if variant == EXACT else quantised(exact, sample, pad_id)
-        path = folder / f"{variant}{_SUFFIX}"
-        with atomic_file(path) as scratch:
-            scratch.write_bytes(network.SerializeToString(deterministic=True))
-        served = Exported(path.name, file_sha256(path), UNMEASURED, {})
-        run = _run_of(
-            Form(
-                folder,
-                replace(report, variants={variant: served}),
-                engine="onnxruntime",
-                threads=report.threads,
-            ),
-            variant,
+    judge = _Judge(folder, report, options, answers, expected)
+    served = judge.written(EXACT, exact)
+    if isinstance(served, str):
+        raise ExportError(
+            f"the exported network does not answer as the trained one does: {served}; "
+            "it is not served. Raise the limits only where the cause is known"
         )
-        gap, wrong = _judged(variant, expected, answers, run, options)
-        if wrong:
-            path.unlink()
-        if wrong and variant == EXACT:
-            raise ExportError(
-                f"the exported network does not answer as the trained one does: {wrong}; "
-                "it is not served. Raise the limits only where the cause is known"
-            )
-        if wrong:
-            report = replace(report, left_out={**report.left_out, variant: wrong})
-            continue
-        times = milliseconds_by_shape(run, sample, options.shapes, options.measure_seconds)
-        served = replace(served, gap=gap, milliseconds=times)
-        report = replace(report, variants={**report.variants, variant: served})
+    kept: dict[str, Exported] = {EXACT: served}
+    left_out: dict[str, str] = {}
+    if INT8 in options.variants:
+        scales = rounded(exact, sample, pad_id)
+        for share in options.spared:
+            found = judge.written(INT8, quantised(scales, share), share)
+            if not isinstance(found, str):
+                kept[INT8] = found
+                left_out.clear()
+                break
+            left_out[INT8] = found
+    report = replace(report, variants=kept, left_out=left_out)
+    measured = {
+        name: replace(
+            about,
+            milliseconds=milliseconds_by_shape(
+                judge.run(name, about), sample, options.shapes, options.measure_seconds
+            ),
+        )
+        for name, about in kept.items()
+    }
+    report = replace(report, variants=measured)
     write_manifest(folder, report)
     return report
 
 
-def _judged(
-    variant: str,
-    expected: Logits,
-    answers: Callable[[Run], Logits],
-    run: Run,
-    options: ServingOptions,
-) -> tuple[Gap, str]:
-    """The gap of a variant, and what is wrong with it; not to run at all is the widest gap."""
-    try:
-        gap = measure_gap(expected, answers(run))
-    except EsciError:
-        raise
-    except Exception as error:  # onnxruntime has an exception per cause, with no root of its own
-        return UNMEASURED, f"{variant} does not run: {error}"
-    return gap, complaint(variant, gap, options)
+@dataclass(frozen=True)
+class _Judge:
+    """Writes variants, and keeps those that pass their gate."""
 
+    folder: Path
+    report: FormReport
+    options: ServingOptions
+    answers: Callable[[Run], Logits]
+    expected: Logits
 
-def _run_of(form: Form, variant: str) -> Run:
-    return lambda texts: form.run(texts, variant)
+    def written(self, variant: str, network: "ModelProto", spared: float = 0.0) -> Exported | str:
+        """The variant in its file, or, with no file, what is wrong with it."""
+        path = self.folder / f"{variant}{_SUFFIX}"
+        with atomic_file(path) as scratch:
+            scratch.write_bytes(network.SerializeToString(deterministic=True))
+        about = Exported(path.name, file_sha256(path), UNMEASURED, {}, spared)
+        gap, wrong = self._gap(variant, about)
+        if wrong:
+            path.unlink()
+            return wrong
+        return replace(about, gap=gap)
+
+    def run(self, variant: str, about: Exported) -> Run:
+        """The variant as it will be served."""
+        form = Form(
+            self.folder,
+            replace(self.report, variants={variant: about}),
+            engine="onnxruntime",
+            threads=self.report.threads,
+        )
+        return lambda texts: form.run(texts, variant)
+
+    def _gap(self, variant: str, about: Exported) -> tuple[Gap, str]:
+        try:
+            gap = measure_gap(self.expected, self.answers(self.run(variant, about)))
+        except EsciError:
+            raise
+        except Exception as error:  # an exception per cause, with no root of its own
+            return UNMEASURED, f"{variant} does not run: {error}"
+        return gap, complaint(variant, gap, self.options)

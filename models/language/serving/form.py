@@ -112,11 +112,14 @@ class Form:
             for whole in (True, False):
                 self._session(variant, whole)
 
-    def run(self, texts: Sequences, variant: str | None = None) -> NDArray[np.float32]:
+    def run(
+        self, texts: Sequences, variant: str | None = None, *, alike_up_to: int = 0
+    ) -> NDArray[np.float32]:
         """A row per text, shape (texts, width), in the order of `texts`.
 
         A row depends on its own text, and on the others only in that their number chooses the
-        variant, unless one is named.
+        variant, unless one is named; and in the last bits, unless `alike_up_to` (see `run_plan`)
+        says how many tokens a text may have.
         """
         width, pad_id = self.report.width, self.report.pad_id
         if not len(texts):
@@ -126,7 +129,15 @@ class Form:
             workers, tokens = 1, tokens * _TORCH_BATCHES
         batches = plan(texts, tokens, workers)
         session = self._session(variant or self.variant_for(len(texts)), len(batches) == 1)
-        return run_plan(session, texts, batches, width=width, pad_id=pad_id, workers=workers)
+        return run_plan(
+            session,
+            texts,
+            batches,
+            width=width,
+            pad_id=pad_id,
+            workers=workers,
+            alike_up_to=alike_up_to,
+        )
 
     def _session(self, variant: str, whole: bool) -> Session:
         """The open session of a variant, with all threads to a batch or one; opened when needed.

@@ -26,6 +26,7 @@ class Exported:
     sha256: str
     gap: Gap
     milliseconds: dict[int, float]  # of a request of so many texts; empty where not measured
+    spared: float = 0.0  # share of the matrix products left in floats to pass the gate
 
 
 @dataclass(frozen=True)

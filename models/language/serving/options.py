@@ -10,6 +10,7 @@ Variant = Literal["fp32", "int8"]
 VARIANTS: Final[tuple[Variant, ...]] = ("fp32", "int8")
 
 EXACT: Final[Variant] = "fp32"
+INT8: Final[Variant] = "int8"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class ServingOptions:
     # far a pair's answer moves between requests that different variants answer.
     largest_difference: float = 0.5
     flip_rate: float = 0.005
+    # Shares of the matrix products, the lowest in the network, that int8 leaves in floats. They
+    # are tried in turn until one passes the gate: what is lost low in the network grows above.
+    spared: tuple[float, ...] = (0.0, 0.25, 0.5)
     # Padded tokens of a batch. A larger one leaves the cache and pads more, a much smaller one
     # pays for its start.
     batch_tokens: int = 512
@@ -40,6 +44,8 @@ class ServingOptions:
         for name in ("exact_difference", "exact_flip_rate", "largest_difference", "flip_rate"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} {getattr(self, name)}: expected a number of 0 or more")
+        if not self.spared or not all(0 <= share < 1 for share in self.spared):
+            raise ConfigError(f"spared {list(self.spared)}: expected shares from 0 to below 1")
         if self.batch_tokens < 1:
             raise ConfigError(f"batch_tokens {self.batch_tokens}: expected at least 1")
         if not self.shapes or min(self.shapes) < 1 or sorted(set(self.shapes)) != [*self.shapes]:

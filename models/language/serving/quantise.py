@@ -39,29 +39,56 @@ class _Product:
     """A matrix product with constant weights, and the bias added to it."""
 
     node: ir.Node
+    value: ir.Value
     weights: Floats  # (inputs, outputs)
     bias: Floats | None
     output: ir.Value
 
 
-def quantised(model: onnx.ModelProto, sample: Sequences, pad_id: int) -> onnx.ModelProto:
-    """`model` with the products over all tokens in int8, scaled by what `sample` makes of them.
+@dataclass(frozen=True)
+class Rounded:
+    """A network and how each of its products over tokens is brought to eight bits."""
+
+    model: onnx.ModelProto
+    eighths: dict[str, Eighths]  # by the value multiplied, lowest in the network first
+
+
+def rounded(model: onnx.ModelProto, sample: Sequences, pad_id: int) -> Rounded:
+    """Scales for the products of `model` over all tokens, from what `sample` makes of them.
 
     Products over one row per text stay as they are: they cost next to nothing.
     """
-    graph = from_onnx(model)
-    groups: dict[ir.Value, list[_Product]] = {}
-    for node in graph.graph:
-        found = _product(node)
-        if found is not None and node.inputs[0] is not None:
-            groups.setdefault(node.inputs[0], []).append(found)
-    read = activations(model, [str(value.name) for value in groups], sample, pad_id)
+    groups = _groups(from_onnx(model))
+    read = activations(model, list(groups), sample, pad_id)
+    weights = {
+        name: np.concatenate([product.weights for product in products], axis=1)
+        for name, products in groups.items()
+    }
+    return Rounded(model, {name: eight_bits(read[name], weights[name]) for name in groups})
+
+
+def quantised(given: Rounded, spared: float = 0.0) -> onnx.ModelProto:
+    """The network with its products in int8, but for a share of them, the lowest, left in floats.
+
+    What is lost low in a network grows on its way up.
+    """
+    graph = from_onnx(given.model)
     editor = Editor(graph, "int8")
-    for value, products in groups.items():
-        weights = np.concatenate([product.weights for product in products], axis=1)
-        _replace(editor, value, products, eight_bits(read[str(value.name)], weights))
+    groups = list(_groups(graph).items())
+    for name, products in groups[round(spared * len(groups)) :]:
+        _replace(editor, products, given.eighths[name])
     _halve_tables(editor)
     return to_onnx(tidied(graph))
+
+
+def _groups(graph: ir.Model) -> dict[str, list[_Product]]:
+    """Products by what they multiply: those of one value share its rounding."""
+    groups: dict[str, list[_Product]] = {}
+    for node in graph.graph:
+        found = _product(node)
+        if found is not None:
+            groups.setdefault(str(found.value.name), []).append(found)
+    return groups
 
 
 def _halve_tables(editor: Editor) -> None:
@@ -82,7 +109,8 @@ def _halve_tables(editor: Editor) -> None:
 
 
 def _product(node: ir.Node) -> _Product | None:
-    if node.op_type != "MatMul" or rank(node.inputs[0]) != 3 or size(node.inputs[0], 1) == 1:
+    value = node.inputs[0] if node.op_type == "MatMul" else None
+    if value is None or rank(value) != 3 or size(value, 1) == 1:
         return None
     weights = constant(node.inputs[1])
     if weights is None or weights.ndim != 2 or weights.dtype != np.float32:
@@ -93,12 +121,12 @@ def _product(node: ir.Node) -> _Product | None:
         for given in users[0].inputs:
             bias = constant(given)
             if bias is not None and bias.shape == weights.shape[1:]:
-                return _Product(node, weights, bias, users[0].outputs[0])
-    return _Product(node, weights, None, output)
+                return _Product(node, value, weights, bias, users[0].outputs[0])
+    return _Product(node, value, weights, None, output)
 
 
-def _replace(editor: Editor, value: ir.Value, products: list[_Product], eighths: Eighths) -> None:
-    place = products[0].node
+def _replace(editor: Editor, products: list[_Product], eighths: Eighths) -> None:
+    place, value = products[0].node, products[0].value
     given, largest = value, None
     if eighths.factors is not None:
         given = editor.before(place, "Mul", [given, editor.constant(eighths.factors)], value)

@@ -9,7 +9,9 @@ import numpy as np
 
 from models.errors import ReleaseError
 from models.language.reading.reader import Reader
+from models.language.reading.sequences import Sequences
 from models.language.serving.form import Form
+from models.language.serving.options import EXACT, Variant
 from models.language.vectors.head import PairHead
 from models.language.vectors.packing import Packed, Packing, Vectors
 from models.language.vectors.source import VectorSource, product_keys
@@ -20,17 +22,14 @@ from models.pairs import Pairs, Products, Queries
 BLOCK_PRODUCTS: Final = 1 << 13
 _BLOCK_PAIRS: Final = 1 << 16
 
-# A request asks with one query, and brings products by the hundred or has them stored.
-_QUERIES, _PRODUCTS = 1, 128
-
 
 @dataclass(frozen=True, eq=False)
 class ServedTowers:
     """The towers as they are served, with the head that compares what they give.
 
-    A vector is made by one variant of its tower, whatever the number of texts, and a product's is
-    packed and unpacked even when it is not stored: what was stored and what is made on the fly
-    agree, but for the last bit that padding may change in a sum.
+    A vector is made by one variant of its tower, to the bit the same whatever other texts are
+    there, and a product's is packed and unpacked even when it is not stored: what was stored and
+    what is made on the fly agree.
     """
 
     reader: Reader
@@ -39,15 +38,15 @@ class ServedTowers:
     packing: Packing
     head: PairHead
     reader_digest: str  # of the files of the reader
+    product_variant: Variant = EXACT  # that makes product vectors; fp32 where it was left out
     source: VectorSource | None = None
 
     @property
     def identity(self) -> str:
         """What stored product vectors must have been made by to mean anything here."""
-        variant = self.product_form.variant_for(_PRODUCTS)
         decides = [
             self.reader_digest,
-            self.product_form.report.variants[variant].sha256,
+            self.product_form.report.variants[self._product_variant()].sha256,
             self.packing.precision,
             self.packing.width,
         ]
@@ -64,7 +63,8 @@ class ServedTowers:
     def query_vectors(self, queries: Queries) -> Vectors:
         """A unit vector per query, (queries, width)."""
         texts = self.reader.alone(self.reader.read_queries(queries.texts))
-        return self.query_form.run(texts, self.query_form.variant_for(_QUERIES))
+        variant = self.query_form.variant_for(1)  # a request asks with one query
+        return self._run(self.query_form, texts, variant)
 
     def product_vectors(self, products: Products) -> Packed:
         """The packed unit vector of each product, from the source where it is known there."""
@@ -79,12 +79,20 @@ class ServedTowers:
     def encoded_products(self, products: Products) -> Packed:
         """The packed unit vector of each product, made now."""
         packed = np.empty((len(products), self.packing.stride), np.uint8)
-        variant = self.product_form.variant_for(_PRODUCTS)
+        variant = self._product_variant()
         for start in range(0, len(products), BLOCK_PRODUCTS):
             rows = np.arange(start, min(start + BLOCK_PRODUCTS, len(products)))
             texts = self.reader.alone(self.reader.read_products(products.take(rows)))
-            packed[rows] = self.packing.pack(self.product_form.run(texts, variant))
+            packed[rows] = self.packing.pack(self._run(self.product_form, texts, variant))
         return packed
+
+    def _product_variant(self) -> str:
+        """A choice of the options and of what was exported; of no clock and no engine."""
+        there = self.product_variant in self.product_form.variants
+        return self.product_variant if there else EXACT
+
+    def _run(self, form: Form, texts: Sequences, variant: str) -> Vectors:
+        return form.run(texts, variant, alike_up_to=self.reader.layout.options.max_tokens)
 
     def logits(self, pairs: Pairs) -> Logits:
         """Four logits per pair; every query and product is encoded once."""

@@ -52,6 +52,14 @@ class Packing:
         whole = np.ascontiguousarray(packed[:, 4:]).view(np.int8)
         return whole.astype(np.float32) * scales
 
+    def is_finite(self, packed: Packed) -> NDArray[np.bool_]:
+        """Whether each vector in `packed` holds finite numbers only, (vectors,)."""
+        if self.precision == "int8":
+            packed = packed[:, :4]
+        kind = "<f2" if self.precision == "fp16" else "<f4"
+        numbers = np.ascontiguousarray(packed).view(kind)
+        return np.asarray(np.isfinite(numbers).all(axis=1), bool)
+
 
 def _as_bytes(array: NDArray[np.generic], stride: int) -> Packed:
     return np.ascontiguousarray(array).view(np.uint8).reshape(len(array), stride)

@@ -1,6 +1,10 @@
 """Packed vectors, the store of a catalogue's, and the head that compares them."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import DataError, ReleaseError
+from models.language.reading.sequences import Sequences
+from models.language.serving.batches import run_plan
 from models.language.vectors.head import PairHead
 from models.language.vectors.packing import Packing
 from models.language.vectors.source import KEY_BYTES, VectorSource, product_keys
@@ -79,6 +85,16 @@ class TestPacking:
         given = np.full((1, WIDTH), size, np.float32)
         again = packing.unpack(packing.pack(given))
         assert (np.abs(again - given) <= np.float32(2 * size + 1e-43)).all()
+
+    @each_precision
+    @pytest.mark.parametrize("wrong", [np.nan, np.inf])
+    def test_vectors_that_are_not_finite_are_told(self, precision, wrong):
+        packing, given = Packing(precision, WIDTH), vectors(3, 3)
+        packed = packing.pack(given)
+        assert packing.is_finite(packed).tolist() == [True] * 3
+        rotten = np.array([wrong], "<f2" if precision == "fp16" else "<f4").view(np.uint8)
+        packed[1, : len(rotten)] = rotten
+        assert packing.is_finite(packed).tolist() == [True, False, True]
 
     def test_strides(self):
         assert [Packing(p, 384).stride for p in PRECISIONS] == [1536, 768, 388]
@@ -192,6 +208,92 @@ class TestStore:
         with pytest.raises(ReleaseError, match="not what was written"):
             ProductVectors.open(tmp_path)
 
+    def test_vectors_that_rot_are_refused_when_small_and_told_when_large(
+        self, tmp_path, monkeypatch
+    ):
+        store = filled(tmp_path, range(50))
+        store.verify()
+        rot(tmp_path, -1, b"\x01")
+        with pytest.raises(ReleaseError, match="not what was written"):
+            ProductVectors.open(tmp_path)
+        monkeypatch.setattr("models.language.vectors.store._VERIFIED_BYTES", 0)
+        large = ProductVectors.open(tmp_path)
+        with pytest.raises(ReleaseError, match="rotted"):
+            large.verify()
+        large.append(keys(77), packed_of([77], store.packing))
+        with pytest.raises(ReleaseError, match="rotted"):
+            large.merge()  # it would give what has rotted a new checksum
+
+    def test_a_vector_that_is_no_number_is_not_known(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("models.language.vectors.store._VERIFIED_BYTES", 0)
+        store = filled(tmp_path, range(50))
+        rot(tmp_path, -store.packing.stride, b"\xff" * store.packing.stride)
+        opened = ProductVectors.open(tmp_path)
+        assert opened.get_many(keys(*range(50))).known.tolist() == [True] * 49 + [False]
+        assert opened.append(keys(49), packed_of([49], store.packing)) == 1
+        np.testing.assert_array_equal(
+            opened.get_many(keys(*range(50))).packed, packed_of(range(50), store.packing)
+        )
+
+    def test_vectors_that_are_no_numbers_are_not_stored(self, tmp_path):
+        store = filled(tmp_path, [1])
+        with pytest.raises(DataError, match="not finite"):
+            store.append(keys(2), store.packing.pack(np.full((1, WIDTH), np.nan, np.float32)))
+
+    def test_two_writers_keep_what_the_other_wrote(self, tmp_path):
+        one, other = filled(tmp_path, []), filled(tmp_path, [])
+        for number in range(6):
+            writer = one if number % 2 else other
+            writer.append(keys(number), packed_of([number], writer.packing))
+        assert len(ProductVectors.open(tmp_path)) == 6
+        one.merge()
+        assert other.append(keys(3, 6), packed_of([3, 6], other.packing)) == 1
+        other.merge()
+        found = ProductVectors.open(tmp_path).get_many(keys(*range(7)))
+        np.testing.assert_array_equal(found.packed, packed_of(range(7), one.packing))
+
+    def test_a_store_made_anew_by_another_tower_is_not_written_to(self, tmp_path):
+        store = filled(tmp_path, [1])
+        (tmp_path / ABOUT_FILE).unlink()
+        ProductVectors.create(tmp_path, "other", store.packing)
+        with pytest.raises(DataError, match="another tower"):
+            store.append(keys(2), packed_of([2], store.packing))
+
+    def test_processes_that_write_at_once_lose_nothing(self, tmp_path):
+        store = filled(tmp_path, [])
+        writers = [started(tmp_path, _WRITES, str(start), "15") for start in (0, 1000)]
+        for writer in writers:
+            writer.communicate()
+            assert writer.returncode == 0
+        assert len(ProductVectors.open(tmp_path)) == 2 * 15 * 20
+        ProductVectors.open(tmp_path).verify()
+        store.merge()
+        assert len(list(tmp_path.iterdir())) == 3
+
+    def test_a_store_opens_while_another_process_writes(self, tmp_path):
+        filled(tmp_path, [])
+        with started(tmp_path, _WRITES, "0", "100000") as writer:
+            try:
+                sizes = []
+                until = time.monotonic() + 30
+                while time.monotonic() < until and len(set(sizes)) < 60:
+                    sizes.append(len(ProductVectors.open(tmp_path)))
+            finally:
+                writer.kill()
+        assert len(set(sizes)) >= 60
+        assert sizes == sorted(sizes)
+
+    def test_what_a_killed_merge_leaves_is_removed(self, tmp_path):
+        store = filled(tmp_path, range(40), batches=2)
+        with started(tmp_path, _MERGES_FOR_EVER) as merging:
+            assert merging.stdout.readline() == "merging\n"
+            merging.kill()
+        assert merging.returncode == -signal.SIGKILL
+        assert list(tmp_path.glob(".*.part"))
+        store.append(keys(99), packed_of([99], store.packing))  # nor does its lock live on
+        assert not list(tmp_path.glob(".*"))
+        assert len(ProductVectors.open(tmp_path)) == 41
+
     def test_a_format_of_the_future_is_refused(self, tmp_path):
         filled(tmp_path, [1])
         about = json.loads((tmp_path / ABOUT_FILE).read_text())
@@ -205,9 +307,50 @@ class TestStore:
             store.append(keys(2), np.zeros((1, 3), np.uint8))
 
 
-def drawn_head(seed: int, hidden: int) -> PairHead:
+_WRITES = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from models.language.vectors.packing import Packing
+from models.language.vectors.store import ProductVectors
+folder, start, times = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+packing = Packing("fp16", {WIDTH})
+store = ProductVectors.create(folder, "tower", packing)
+for seed in range(start, start + times):
+    keys = np.random.default_rng(seed).integers(0, 256, (20, {KEY_BYTES}), np.uint8)
+    store.append(keys, packing.pack(np.ones((20, {WIDTH}), np.float32)))
+    store.merge()
+"""
+_MERGES_FOR_EVER = """
+import sys, time
+from pathlib import Path
+from models.language.vectors.store import ProductVectors
+def gathered(self, owner, place):
+    print("merging", flush=True)
+    time.sleep(600)
+ProductVectors._gathered = gathered
+ProductVectors.open(Path(sys.argv[1])).merge()
+"""
+
+
+def started(folder: Path, code: str, *arguments: str) -> subprocess.Popen:
+    """A process that runs `code`, of which the first argument is `folder`."""
+    command = [sys.executable, "-c", code, str(folder), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def rot(folder: Path, at: int, found: bytes) -> None:
+    """Write `found` over the bytes from `at` of the store's vectors."""
+    (path,) = folder.glob("*.rows.npy")
+    content = bytearray(path.read_bytes())
+    at %= len(content)
+    content[at : at + len(found)] = found
+    path.write_bytes(content)
+
+
+def drawn_head(seed: int, hidden: int, width: int = WIDTH) -> PairHead:
     rng = np.random.default_rng(seed)
-    shape = (WIDTH, hidden or 4)
+    shape = (width, hidden or 4)
     parts = [rng.normal(size=shape).astype(np.float32) for _ in range(4)]
     return PairHead(
         *parts,
@@ -261,3 +404,31 @@ class TestHead:
                 head.second,
                 head.second_bias,
             )
+
+
+@pytest.mark.parametrize(("hidden", "width"), [(0, 384), (128, 384), (600, 1000)])
+def test_a_pair_gets_the_same_logits_to_the_bit_alone_and_among_others(hidden, width):
+    head = drawn_head(1, hidden, width)
+    queries, products = vectors(1, 3, width), vectors(2, 70, width)
+    at_query, at_product = np.arange(70) % 3, np.arange(70)
+    together = head.logits(queries, products, at_query, at_product)
+    for rows in ([0], [5], [69], [7, 6], range(11, 60)):
+        rows = np.array(rows)
+        alone = head.logits(queries, products[rows], at_query[rows], np.arange(len(rows)))
+        np.testing.assert_array_equal(alone, together[rows])
+
+
+@pytest.mark.parametrize(("tokens", "padded_to"), [(3, 8), (8, 8), (9, 12)])
+def test_texts_that_are_to_be_alike_are_never_alone_and_padded_in_steps(tokens, padded_to):
+    # Twelve is as many tokens as a text may have here; a network may have no position beyond.
+    shapes = []
+
+    def session(batch):
+        shapes.append(batch.ids.shape)
+        return batch.mask.sum(axis=1, keepdims=True).astype(np.float32)
+
+    texts = Sequences.of([[5] * tokens, [6] * 2])
+    batches = [np.array([0]), np.array([1])]
+    rows = run_plan(session, texts, batches, width=1, pad_id=0, alike_up_to=12)
+    assert shapes == [(2, padded_to), (2, 8)]
+    assert rows[:, 0].tolist() == [tokens, 2]

@@ -1,6 +1,6 @@
 """Attention as one operation of onnxruntime in place of the dozen it is exported as."""
 
-import math
+from typing import Final
 
 import numpy as np
 import onnx_ir as ir
@@ -9,13 +9,13 @@ from models.language.serving.graph.editing import (
     Editor,
     attribute,
     constant,
-    is_only_used_by,
     producer,
     rank,
     size,
 )
 
-_HEADS_FIRST = (0, 2, 1, 3)
+_HEADS_FIRST: Final = (0, 2, 1, 3)
+_TRANSPOSED: Final = (0, 2, 3, 1)  # heads first, and the length last
 
 
 def fuse_attention(model: ir.Model) -> int:
@@ -33,30 +33,31 @@ def fuse_attention(model: ir.Model) -> int:
 
 def _fused(softmax: ir.Node, editor: Editor) -> bool:
     after = _context(softmax)
-    scores, mask = _scores(softmax.inputs[0])
+    scores, factor, mask = _scores(softmax.inputs[0])
     if after is None or scores is None:
         return False
     values, joined = after
     query, query_factor = _unscaled(scores.inputs[0])
     key, key_factor = _unscaled(scores.inputs[1])
-    key = _untransposed(key)
-    states = [_before_heads(value) for value in (query, key, values)]
-    heads = {size(value, 1) for value in (query, key, values)}
-    if any(value is None for value in states) or len(heads) != 1 or None in heads:
+    split = [_split(query), _split(_untransposed(key)) or _split(key, _TRANSPOSED), _split(values)]
+    states = [found[0] for found in split if found is not None]
+    heads = {found[1] for found in split if found is not None}
+    if len(states) < len(split) or len(heads) != 1:
         return False
     if mask is not None and (rank(mask) != 4 or size(mask, 1) != 1):
         return False
     out = joined.outputs[0]
+    given: list[ir.Value | None] = [*states]
     if mask is not None:
-        mask = _finite(mask, editor)
+        given += [None, None, _finite(mask, editor)]
     answer = editor.before(
         joined,
         "MultiHeadAttention",
-        [*states, None, None, mask][: 6 if mask is not None else 3],
+        given,
         out,
         contrib=True,
         num_heads=heads.pop(),
-        scale=float(query_factor * key_factor),
+        scale=float(factor * query_factor * key_factor),
     )
     out.replace_all_uses_with(answer, replace_graph_outputs=True)
     return True
@@ -88,26 +89,26 @@ def _context(softmax: ir.Node) -> tuple[ir.Value, ir.Node] | None:
     return None if values is None else (values, joined[0])
 
 
-def _scores(value: ir.Value | None) -> tuple[ir.Node | None, ir.Value | None]:
-    """The product of queries and keys, and the mask added to it."""
+def _scores(value: ir.Value | None) -> tuple[ir.Node | None, float, ir.Value | None]:
+    """The product of queries and keys, the factor after it, and the mask added to both."""
     added = producer(value, "Add")
-    if added is None:
-        return producer(value, "MatMul"), None
-    for scores, mask in (added.inputs, added.inputs[::-1]):
+    choices = [(value, None)] if added is None else [tuple(added.inputs), tuple(added.inputs)[::-1]]
+    for scaled, mask in choices:
+        scores, factor = _unscaled(scaled)
         product = producer(scores, "MatMul")
-        if product is not None and is_only_used_by(product.outputs[0], added):
-            return product, mask
-    return None, None
+        if product is not None and len(product.outputs[0].uses()) == 1:
+            return product, factor, mask
+    return None, 1.0, None
 
 
 def _unscaled(value: ir.Value | None) -> tuple[ir.Value | None, float]:
-    node = producer(value, "Mul")
-    if node is None:
+    """What a constant was multiplied with, or divided by one, and the factor."""
+    node = producer(value, "Mul", "Div")
+    factor = constant(node.inputs[1]) if node is not None else None
+    if node is None or factor is None or factor.size != 1:
         return value, 1.0
-    factor = constant(node.inputs[1])
-    if factor is None or factor.size != 1:
-        return value, 1.0
-    return node.inputs[0], float(factor.reshape(()))
+    number = float(factor.reshape(()))
+    return node.inputs[0], number if node.op_type == "Mul" else 1 / number
 
 
 def _untransposed(value: ir.Value | None) -> ir.Value | None:
@@ -123,17 +124,19 @@ def _untransposed(value: ir.Value | None) -> ir.Value | None:
     return flat.inputs[0] if flat is not None else None
 
 
-def _before_heads(value: ir.Value | None) -> ir.Value | None:
-    """The states, (texts, length, width), that `value` is the heads of."""
+def _split(
+    value: ir.Value | None, order: tuple[int, ...] = _HEADS_FIRST
+) -> tuple[ir.Value, int] | None:
+    """The states, (texts, length, width), that `value` is the heads of, and how many they are."""
     node = producer(value, "Transpose")
-    if node is None or tuple(attribute(node, "perm")) != _HEADS_FIRST:
+    if node is None or tuple(attribute(node, "perm")) != order:
         return None
     shaped = producer(node.inputs[0], "Reshape")
     states = shaped.inputs[0] if shaped is not None else None
-    if rank(states) != 3 or size(value, 1) is None or size(value, 3) is None:
+    heads, each = size(node.inputs[0], 2), size(node.inputs[0], 3)
+    if states is None or rank(states) != 3 or heads is None or each is None:
         return None
-    width = size(states, 2)
-    return states if width == math.prod((size(value, 1) or 0, size(value, 3) or 0)) else None
+    return (states, heads) if size(states, 2) == heads * each else None
 
 
 def _finite(mask: ir.Value, editor: Editor) -> ir.Value:

@@ -67,10 +67,19 @@ class TestGate:
             measure_gap(np.zeros((2, 4), np.float32), np.zeros((1, 4), np.float32))
 
 
-def _with_onnx(change):
-    """An exporter that hands on what `change` makes of the right graph."""
-    right = networks.onnx_network
-    return lambda *given: change(right(*given))
+def _exporter(change=lambda model: model):
+    """An exporter of `classifier()` that hands on what `change` makes of the right graph.
+
+    It takes the graph that was exported before: torch needs seconds for one.
+    """
+    return lambda *_: change(onnx.load(exported() / "fp32.onnx"))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Exports of `classifier()` take no time."""
+    exported()
+    monkeypatch.setattr(networks, "onnx_network", _exporter())
 
 
 def _other_weight(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -91,7 +100,8 @@ def _swapped_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
 class TestBrokenExports:
     @pytest.mark.parametrize("change", [_other_weight, _swapped_inputs])
     def test_a_wrong_graph_is_refused(self, change, monkeypatch, tmp_path):
-        monkeypatch.setattr(networks, "onnx_network", _with_onnx(change))
+        exported()
+        monkeypatch.setattr(networks, "onnx_network", _exporter(change))
         with pytest.raises(ExportError, match="does not answer as the trained"):
             export(classifier(), tmp_path)
         assert not list(tmp_path.iterdir())
@@ -106,6 +116,7 @@ class TestBrokenExports:
         with pytest.raises(ExportError, match="does not answer as the trained"):
             export(classifier(Mean), tmp_path)
 
+    @pytest.mark.usefixtures("quick")
     def test_int8_that_fails_is_left_out_with_the_reason(self, tmp_path):
         report = export(classifier(), tmp_path, options=replace(OPTIONS, largest_difference=1e-6))
         assert set(report.variants) == {"fp32"}
@@ -113,6 +124,20 @@ class TestBrokenExports:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["form.json", "fp32.onnx"]
         assert Form.load(tmp_path).run(texts(40)).shape == (40, 4)
 
+    @pytest.mark.usefixtures("quick")
+    def test_int8_spares_no_more_products_than_it_must(self, tmp_path):
+        whole = Form.load(exported()).report.variants["int8"]
+        assert whole.spared == 0
+        strict = replace(
+            OPTIONS, largest_difference=whole.gap.largest_difference * 0.9, spared=(0.0, 0.5, 0.9)
+        )
+        report = export(classifier(), tmp_path, options=strict)
+        about = report.variants["int8"]
+        assert about.spared > 0
+        assert about.gap.largest_difference <= strict.largest_difference
+        assert not report.left_out
+
+    @pytest.mark.usefixtures("quick")
     def test_no_sample_is_refused(self, tmp_path):
         with pytest.raises(ExportError, match="at least one"):
             exporting.export_form(
@@ -137,6 +162,7 @@ class TestReport:
             assert about.gap.largest_difference == pytest.approx(gap.largest_difference, abs=1e-4)
             assert about.gap.flip_rate == pytest.approx(gap.flip_rate, abs=0.006)
 
+    @pytest.mark.usefixtures("quick")
     def test_times_are_measured_for_every_variant_and_shape(self, tmp_path):
         options = replace(OPTIONS, measure_seconds=0.01, shapes=(1, 5), threads=1)
         report = export(classifier(), tmp_path, options=options)
@@ -165,6 +191,7 @@ class TestReport:
         found = Form.load(tmp_path).run(asked, "fp32")
         np.testing.assert_allclose(found, answers(module, asked), rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.usefixtures("quick")
     def test_the_module_is_left_in_evaluation_mode(self, tmp_path):
         module = classifier().train()
         export(module, tmp_path)
@@ -184,12 +211,15 @@ class TestOptions:
             {"shapes": []},
             {"threads": -1},
             {"measure_seconds": -1},
+            {"spared": []},
+            {"spared": [1.0]},
         ],
     )
     def test_what_cannot_be_meant_is_refused(self, wrong):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             parse(ServingOptions, wrong)
 
+    @pytest.mark.usefixtures("quick")
     def test_int8_alone_still_writes_float32(self, tmp_path):
         report = export(classifier(), tmp_path, options=replace(OPTIONS, variants=("int8",)))
         assert set(report.variants) == {"fp32", "int8"}

@@ -13,7 +13,7 @@ from models.language.serving.graph.attention import fuse_attention
 from models.language.serving.graph.editing import from_onnx, tidied, to_onnx
 from models.language.serving.graph.selection import select_early
 from models.language.serving.network import onnx_network
-from models.language.serving.quantise import quantised
+from models.language.serving.quantise import quantised, rounded
 from tests.models.language.serving.networks import Classifier, Mean, classifier, exported, texts
 
 LAYERS = 3
@@ -119,7 +119,7 @@ def test_every_product_over_tokens_is_in_int8():
 
 def test_quantising_again_gives_the_same_bytes():
     model = onnx.load(exported() / "fp32.onnx")
-    first, second = (quantised(model, texts(50), 0).SerializeToString() for _ in range(2))
+    first, second = (quantised(rounded(model, texts(50), 0)).SerializeToString() for _ in range(2))
     assert first == second
 
 
@@ -131,4 +131,16 @@ def test_a_network_without_any_product_stays_as_it_is():
     model = onnx_network(Nothing(), texts(4), takes_segments=True)
     given = inputs(3, 7)
     expected = run(model, **given)
-    np.testing.assert_array_equal(run(quantised(model, texts(20), 0), **given), expected)
+    np.testing.assert_array_equal(run(quantised(rounded(model, texts(20), 0)), **given), expected)
+
+
+def test_the_lowest_products_can_be_spared():
+    scales = rounded(onnx.load(exported() / "fp32.onnx"), texts(50), 0)
+    some, none = (kinds(quantised(scales, share)) for share in (0.5, 0.999))
+    groups = (LAYERS - 1) * 4 + 1
+    assert some["MatMulIntegerToFloat"] == 6 + 2  # queries, keys and values share their input
+    assert len(scales.eighths) == groups
+    assert none["MatMulIntegerToFloat"] == 0
+    model = quantised(scales, 0.5)
+    names = [node.op_type for node in model.graph.node if "MatMul" in node.op_type]
+    assert names.index("MatMulIntegerToFloat") == 6

@@ -89,6 +89,13 @@ def test_inputs_that_are_always_zero_are_borne():
     assert np.abs(eight_bits(nothing, weights).product(nothing)).max() < 1e-4
 
 
+def test_a_scale_by_row_makes_nothing_of_nothing():
+    # A network that normalises what comes out would make much of a little.
+    made = eight_bits(loud_tokens(400, 1), WEIGHTS)
+    assert made.by_row
+    assert not made.product(np.zeros((3, 48), np.float32)).any()
+
+
 def test_the_largest_of_a_row_is_never_zero():
     assert row_largest(np.zeros((2, 3), np.float32), two_sided=True).min() > 0
     rows = np.array([[-5.0, 2.0]], np.float32)
