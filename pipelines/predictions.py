@@ -24,6 +24,8 @@ from models.member import Logits, Probabilities, softmax
 ID: Final = "example_id"
 PROBABILITY_PREFIX: Final = "p_"
 LOGIT_PREFIX: Final = "l_"
+# In place of ".parquet": what the judge says of predictions, left beside them.
+VERDICT_SUFFIX: Final = ".judge.json"
 
 # How far a row may be from summing to one: more than rounding in half precision, less than a
 # mistake. Rows within it are divided by their sum.

@@ -19,6 +19,7 @@ from pipelines.judging.flags import check_folder, consistency_terms
 from pipelines.judging.judged import read_judged
 from pipelines.judging.systems import PredictionsFile, names_of
 from pipelines.judging.tables import tables
+from pipelines.predictions import VERDICT_SUFFIX
 
 MAJORITY: Final = "majority"
 
@@ -180,7 +181,7 @@ def _save(
     verdict: Verdict, document: dict[str, object], predictions: Path, folder: Path | None
 ) -> None:
     if folder is None:
-        path = predictions.with_suffix(".judge.json")
+        path = predictions.with_suffix(VERDICT_SUFFIX)
         write_json(path, document)
         err.print(f"wrote {path}", markup=False)
         return

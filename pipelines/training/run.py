@@ -23,6 +23,7 @@ from models.registry import member_class
 from models.release import MEMBERS
 from models.typed import STRICT, complaints, parse
 from pipelines.config import TrainConfig
+from pipelines.predictions import VERDICT_SUFFIX
 from pipelines.training.target import holds_what_it_lists
 
 RUN_FILE: Final = "run.json"
@@ -60,8 +61,8 @@ class Run:
 
 
 def is_replaceable(folder: Path) -> bool:
-    """Whether `folder` holds a run and nothing else, and so is ours to replace."""
-    return holds_what_it_lists(folder, RUN_FILE)
+    """Whether `folder` holds a run, its verdicts and nothing else, and so is ours to replace."""
+    return holds_what_it_lists(folder, RUN_FILE, beside={".parquet": VERDICT_SUFFIX})
 
 
 def read_run(folder: Path) -> tuple[Run, Sequence[tuple[str, Member]]]:

@@ -1,7 +1,8 @@
 """Which folders a command may write to, and which it must leave alone."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from models.errors import ConfigError, DataError
 from models.files import read_json
@@ -34,10 +35,20 @@ def files_below(folder: Path) -> list[str]:
     )
 
 
-def holds_what_it_lists(folder: Path, record: str) -> bool:
-    """Whether every file below `folder` is its JSON `record`, or listed there under "files"."""
+def holds_what_it_lists(
+    folder: Path, record: str, beside: Mapping[str, str] = MappingProxyType({})
+) -> bool:
+    """Whether every file below `folder` is its JSON `record`, or listed there under "files".
+
+    `beside` names what other commands leave next to listed files, by their suffixes.
+    """
     try:
         listed = {record, *read_json(folder / record)["files"]}
     except (DataError, KeyError, TypeError):
         return False
-    return listed.issuperset(files_below(folder))
+    left = {
+        str(PurePosixPath(name).with_suffix(beside[suffix]))
+        for name in listed
+        if (suffix := PurePosixPath(name).suffix) in beside
+    }
+    return (listed | left).issuperset(files_below(folder))
