@@ -261,6 +261,13 @@ def _weights_sha256(folder: Path) -> str:
     if (folder / WEIGHTS_FILE).is_file():
         return file_sha256(folder / WEIGHTS_FILE)
     shards = sorted(set(_read(folder / SHARDS_FILE).get("weight_map", {}).values()))
+    for shard in shards:
+        # A pickle named here would be loaded, and so would a file of somewhere else.
+        if Path(shard).name != shard or Path(shard).suffix != ".safetensors":
+            raise MemberError(
+                f"{folder / SHARDS_FILE} names {shard!r}; expected safetensors files in the same "
+                "folder: convert the weights where you trust them (save_pretrained writes them so)"
+            )
     if not shards or any(not (folder / shard).is_file() for shard in shards):
         raise MemberError(
             f"{folder / SHARDS_FILE} names {len(shards)} files of weights, and not all are there; "

@@ -129,6 +129,13 @@ class TestFolder:
         with pytest.raises(MemberError, match="not all are there"):
             find_backbone(str(folder), tmp_path)
 
+    @pytest.mark.parametrize("shard", ["pytorch_model.bin", "../model.safetensors"])
+    def test_a_shard_that_is_pickled_or_lies_elsewhere_is_refused(self, folder, tmp_path, shard):
+        (folder / MODEL).rename(folder / shard)
+        write_json(folder / f"{MODEL}.index.json", {"weight_map": {"all": shard}})
+        with pytest.raises(MemberError, match="expected safetensors files in the same"):
+            find_backbone(str(folder), tmp_path)
+
     @pytest.mark.parametrize(
         ("said", "pooling"),
         [
