@@ -133,6 +133,7 @@ def write_tiny(
             f"{', '.join(ARCHITECTURES)}"
         )
     import torch
+    from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModel
 
     from models.language.networks.loading import quiet
@@ -149,7 +150,9 @@ def write_tiny(
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = AutoModel.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
-        model.save_pretrained(folder)
+        # Not by the model itself, which would write in the first of several processes alone.
+        model.config.save_pretrained(folder)
+        save_file(model.state_dict(), folder / "model.safetensors", {"format": "pt"})
     return folder
 
 

@@ -9,20 +9,16 @@ from torch import Tensor, nn
 
 from models.errors import ConfigError, EsciError, MemberError, ReleaseError
 from models.files import write_json
-from models.language.backbones import (
-    ENCODER_FILE,
-    ENCODER_FORMAT,
-    Backbone,
-    SavedEncoder,
-    read_saved_encoder,
-    read_tokenizer,
-)
-from models.language.networks.anatomy import anatomy_of
+from models.language.backbones import Backbone
+from models.language.networks.anatomy import Anatomy
 from models.language.networks.loading import load_transformer, quiet
 from models.language.networks.markers import add_markers
-from models.language.networks.pooling import pooled
-from models.language.presets import LoraOptions, Pooling, Preset
+from models.language.networks.pooling import pooled, pooled_width
+from models.language.presets import LoraOptions, PairPooling, Preset
 from models.language.reading.reader import Reader, TextOptions, layout_of
+from models.language.sources.folder import ENCODER_FILE
+from models.language.sources.saved import ENCODER_FORMAT, SavedEncoder, read_saved_encoder
+from models.language.sources.tokenizer import read_tokenizer
 from models.language.training.task import ParameterGroup
 from models.typed import plain
 
@@ -35,33 +31,43 @@ class Encoder(nn.Module):
     what they answer can be stored.
     """
 
-    def __init__(self, backbone: Any, pooling: Pooling, preset: Preset | None = None) -> None:
+    def __init__(self, backbone: Any, pooling: PairPooling, preset: Preset | None = None) -> None:
         super().__init__()
         self.backbone = backbone  # the transformer of the library, without a head
-        self.pooling: Pooling = pooling
+        self.pooling: PairPooling = pooling
         self.preset = preset  # kept with what is saved, which may be trained further
-        self._anatomy = anatomy_of(backbone)
+        self._anatomy = Anatomy(backbone)
         self._adapted = False
         self._frozen: int | None = None  # layers, None when not even the embeddings are
 
     @property
-    def width(self) -> int:
-        """Numbers in a text's vector."""
+    def state_width(self) -> int:
+        """Numbers in a token's state."""
         return int(self.backbone.config.hidden_size)
 
     @property
+    def width(self) -> int:
+        """Numbers in a text's vector."""
+        return pooled_width(self.state_width, self.pooling)
+
+    @property
     def n_layers(self) -> int:
-        """Layers of the backbone."""
+        """Layers of the backbone; 1 where it cannot be cut between them."""
         return len(self._anatomy.layers())
 
     @property
     def takes_segments(self) -> bool:
         """Whether it matters which of two joined texts a token belongs to."""
-        return self._anatomy.takes_segments
+        return self._anatomy.takes_segments or self.pooling == "compared"
 
     @property
-    def most_tokens(self) -> int:
-        """The longest text that the backbone has positions for."""
+    def reads_forward(self) -> bool:
+        """Whether a token sees only those before it."""
+        return self._anatomy.reads_forward
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The longest text that the backbone has positions for; None where there is no limit."""
         return self._anatomy.most_tokens()
 
     @property
@@ -72,29 +78,24 @@ class Encoder(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
         """One vector per text, (texts, width)."""
-        return pooled(self.states(ids, mask, segments), mask, self.pooling)
+        return pooled(self.states(ids, mask, segments), mask, segments, self.pooling)
 
     def states(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
         """The states of all tokens, (texts, length, width); those of padding mean nothing."""
-        given: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
-        if self.takes_segments:
-            given["token_type_ids"] = segments
-        if self._anatomy.is_decoder:
-            given["use_cache"] = False
-        states: Tensor = self.backbone(**given).last_hidden_state
-        return states
+        return self._anatomy.states(ids, mask, segments)
 
     def lower(self, layers: int, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
         """The states that enter layer `layers`, lowest first; with 0 those that embeddings give."""
         self._check(layers)
-        states = self._anatomy.embed(ids, mask, segments)
-        return self._anatomy.run(states, mask, 0, layers)
+        self._refuse_whole()
+        return self._anatomy.lower(layers, ids, mask, segments)
 
-    def upper(self, layers: int, states: Tensor, mask: Tensor) -> Tensor:
+    def upper(self, layers: int, states: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
         """What `forward` answers, from the `states` that `lower(layers, …)` gave."""
         self._check(layers)
-        top = self._anatomy.run(states, mask, layers, self.n_layers)
-        return pooled(self._anatomy.finish(top), mask, self.pooling)
+        self._refuse_whole()
+        top = self._anatomy.upper(layers, states, mask)
+        return pooled(top, mask, segments, self.pooling)
 
     def freeze_below(self, layers: int) -> None:
         """Take the embeddings and the lowest `layers` layers out of training; with all, the rest.
@@ -102,10 +103,25 @@ class Encoder(nn.Module):
         What was frozen before stays so.
         """
         self._check(layers)
+        if layers < self.n_layers:
+            self._refuse_whole()
         self._frozen = max(layers, self._frozen or 0)
         for module in self._frozen_modules():
             module.requires_grad_(False)
         self.train(self.training)
+
+    def train_top(self, layers: int) -> int:
+        """Freeze all but the top `layers` layers, and return how many that leaves frozen."""
+        if layers:
+            self._refuse_whole()
+        if layers > self.n_layers:
+            raise ConfigError(
+                f"trained_layers {layers} of a backbone that has {self.n_layers}; expected at "
+                "most as many, or none given to train all of it with its embeddings"
+            )
+        frozen = self.n_layers - layers
+        self.freeze_below(frozen)
+        return frozen
 
     def train(self, mode: bool = True) -> Self:
         """Training mode or not; frozen layers stay in evaluation mode."""
@@ -182,6 +198,14 @@ class Encoder(nn.Module):
                 f"{self.n_layers}"
             )
 
+    def _refuse_whole(self) -> None:
+        if self._anatomy.whole:
+            raise ConfigError(
+                f"a backbone of architecture {self.backbone.config.model_type!r} cannot be cut "
+                f"between layers: {self._anatomy.whole}; expected no trained_layers, to train all "
+                "of it, or trained_layers 0, to train none of it"
+            )
+
     def _frozen_modules(self) -> list[nn.Module]:
         if self._frozen is None:
             return []
@@ -194,7 +218,7 @@ def open_encoder(
     backbone: Backbone,
     text: TextOptions,
     *,
-    pooling: Pooling | None = None,
+    pooling: PairPooling | None = None,
     lora: LoraOptions | None = None,
     checkpointing: bool = False,
 ) -> tuple[Encoder, Reader]:
@@ -205,10 +229,12 @@ def open_encoder(
     """
     transformer = load_transformer(backbone.folder)
     encoder = Encoder(transformer, pooling or backbone.preset.pooling, backbone.preset)
-    if text.max_tokens > encoder.most_tokens:
+    _refuse_unfit(backbone, encoder, text)
+    if checkpointing and not transformer.supports_gradient_checkpointing:
         raise ConfigError(
-            f"max_tokens {text.max_tokens} for backbone {backbone.name!r}, which has positions for "
-            f"{encoder.most_tokens}; expected at most as many"
+            f"checkpointing with backbone {backbone.name!r}: a model of architecture "
+            f"{transformer.config.model_type!r} has to keep its activations; expected no "
+            "checkpointing, and a smaller batch_size with accumulation where memory is short"
         )
     text = replace(text, markers=text.markers and backbone.preset.markers)
     tokenizer, end = read_tokenizer(backbone.folder)
@@ -238,3 +264,23 @@ def open_encoder(
         # kind needs, and which would send gradients through all frozen layers.
         transformer.disable_input_require_grads()
     return encoder, Reader(tokenizer, layout)
+
+
+def _refuse_unfit(backbone: Backbone, encoder: Encoder, text: TextOptions) -> None:
+    """Refuse texts too long for the backbone, and a pooling that would see none of them."""
+    limits = {
+        "it has positions for": encoder.most_tokens,
+        "it was trained for": backbone.preset.max_tokens,
+    }
+    known = {said: most for said, most in limits.items() if most is not None}
+    if known and text.max_tokens > min(known.values()):
+        raise ConfigError(
+            f"max_tokens {text.max_tokens} for backbone {backbone.name!r}: "
+            f"{', '.join(f'{said} {most}' for said, most in known.items())}; expected at most "
+            f"{min(known.values())}"
+        )
+    if encoder.pooling == "cls" and encoder.reads_forward:
+        raise ConfigError(
+            f"pooling cls for backbone {backbone.name!r}, which reads from left to right, so that "
+            "its first token sees nothing of a text; expected last, or mean"
+        )

