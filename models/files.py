@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from models.errors import DataError, MissingDataError
 
+SCRATCH: Final = ".*.part"  # what files and folders are called here while they are written
 _ABANDONED_SECONDS: Final = 60.0
 
 

@@ -1,6 +1,6 @@
 """Member kinds by name, as one table of import paths: a kind is loaded when it is asked for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from models.errors import ConfigError, UnknownMemberKindError, how_to_install
 from models.member import Member
+from models.needs import Needs, Needy
 from models.typed import complaints, known_keys, parse
 
 KINDS: Final[dict[str, str]] = {
@@ -33,7 +34,10 @@ _LANGUAGE_MODULES: Final = (
     "onnxruntime",
     "matplotlib",
 )
-# What every fit of a kind imports, most of it late; what one option needs is not here.
+# Whose fits are called in every process of a launch, and share their work. The first process fits
+# the others by itself.
+SHARED: Final = frozenset({"bi_encoder", "cross_encoder"})
+# What every fit of a kind imports, most of it late; what one option needs, the options say.
 MODULES: Final[dict[str, tuple[str, ...]]] = {
     "lexical": ("scipy",),
     "bi_encoder": _LANGUAGE_MODULES,
@@ -57,13 +61,21 @@ def named_extra(kind: str, purpose: str = "be used") -> Iterator[None]:
         ) from error
 
 
-def check_fittable(kind: str) -> None:
-    """Refuse, naming the extra, a kind whose `fit` would not find a module it imports.
+def check_fittable(kind: str, options: Any = None) -> Needs:
+    """Refuse a fit of `kind` with `options` that would miss something; returns what those need.
 
-    A fit may come to its last import after hours; this looks for all of them and loads none.
+    A fit may come to its last import after hours; this looks for all of them and loads none. Of a
+    module the error names the extra that brings it.
     """
+    _require(kind, MODULES.get(kind, ()))
+    needs = options.needs() if isinstance(options, Needy) else Needs()
+    _require(kind, needs.modules)
+    return needs
+
+
+def _require(kind: str, modules: Iterable[str]) -> None:
     with named_extra(kind, "be fitted"):
-        for name in MODULES.get(kind, ()):
+        for name in modules:
             if find_spec(name) is None:
                 raise ModuleNotFoundError(name=name)
 

@@ -5,9 +5,12 @@ a wrong type or a missing field becomes one error that names it.
 """
 
 import dataclasses
+from math import isfinite
 from typing import Any, Final, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from models.errors import ConfigError
 
 STRICT: Final = ConfigDict(extra="forbid", strict=False)
 
@@ -31,6 +34,17 @@ def complaints(error: ValidationError) -> str:
         else:
             found.append(f"{where}: {problem['msg']} (found {problem['input']!r})")
     return "; ".join(found)
+
+
+def require_finite(options: Any) -> None:
+    """Refuse a dataclass whose fields hold nan or infinity: to nan, every comparison is false.
+
+    For `__post_init__`, before the ranges are looked at.
+    """
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, float) and not isfinite(value):
+            raise ConfigError(f"{field.name} {value}: expected a finite number")
 
 
 def parse(kind: type[T], value: Any) -> T:

@@ -1,9 +1,13 @@
 """Where a long fit keeps what it would not lose, and whom it tells how far it is."""
 
+import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from models.files import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,23 @@ class Workbench:
 
     What a fit writes to `folder` lets it go on after a kill, with the result it would have had; it
     must check itself that what it finds there belongs to this very fit. The folder is removed by
-    its owner once the member is saved. Without one, a fit keeps nothing.
+    its owner once the member is saved and has answered: until then it may lie there. Without one, a
+    fit keeps nothing.
+
+    Where several processes fit together, all of them are given the folder of the first, which alone
+    keeps anything there.
     """
 
     folder: Path | None = None
     report: Callable[[Standing], None] = _unseen
+
+    def scratch(self, name: str) -> AbstractContextManager[Path]:
+        """An empty folder for what takes room meanwhile, gone when the block ends.
+
+        It lies within `folder`, with the temporary files where there is none; what a kill left of
+        an earlier one is removed by the next.
+        """
+        return scratch_folder(self.folder or Path(tempfile.gettempdir()), name)
 
 
 NO_WORKBENCH: Final = Workbench()

@@ -1,7 +1,6 @@
 """What a fit takes from its pairs besides the pairs themselves."""
 
 from collections.abc import Iterator
-from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -12,9 +11,14 @@ _COMPARED: Final = 2000  # enough to see a flip in a thousand, and answered in a
 
 
 def every_text(pairs: Pairs) -> Iterator[str]:
-    """Every text of the queries and products that `pairs` name, each once."""
-    named = pairs.compact()
-    return chain(named.queries.texts, *(named.products.field(name) for name in PRODUCT_FIELDS))
+    """Every text of the queries and products that `pairs` name, each once.
+
+    Nothing is gathered before the first is asked for: few backbones ask.
+    """
+    yield from pairs.queries.texts.take(np.unique(pairs.query_rows))
+    products = np.unique(pairs.product_rows)
+    for name in PRODUCT_FIELDS:
+        yield from pairs.products.field(name).take(products)
 
 
 def pairs_to_compare(train: LabelledPairs, valid: LabelledPairs, seed: int) -> LabelledPairs:

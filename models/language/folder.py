@@ -6,9 +6,9 @@ left half-written is refused. Needs neither torch nor a tokenizer.
 
 import json
 import shutil
-import tempfile
 import weakref
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +20,7 @@ from models.labels import LABELS
 from models.language.training.curve import Curve
 from models.pairs import LabelledPairs
 from models.versions import library_versions
+from models.workbench import NO_WORKBENCH, Workbench
 
 ABOUT: Final = "member.json"
 FORM: Final = "form"  # what answers
@@ -49,9 +50,10 @@ class Sealed:
 class Workshop:
     """A temporary folder that a fitted member is made in, and that goes when its owner does."""
 
-    def __init__(self, owner: object, name: str) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix=f"{name}-"))
-        weakref.finalize(owner, shutil.rmtree, self.path, ignore_errors=True)
+    def __init__(self, owner: object, name: str, bench: Workbench = NO_WORKBENCH) -> None:
+        held = ExitStack()
+        self.path = held.enter_context(bench.scratch(name))
+        weakref.finalize(owner, held.close)
 
 
 def seal(

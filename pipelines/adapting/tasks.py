@@ -38,9 +38,9 @@ def resolved_for(config: AdaptConfig, backbone: Backbone) -> AdaptConfig:
     """`config` with what was left open taken from the backbone's preset."""
     if config.objective == "mlm" and backbone.preset.architecture not in ARCHITECTURES:
         raise ConfigError(
-            f"objective mlm with backbone {backbone.name!r}, a {backbone.preset.architecture}, "
-            "which reads from left to right and has no masks to fill; expected the objective "
-            "contrastive, or a backbone that sees both sides"
+            f"objective mlm with backbone {backbone.name!r}: no head that fills masks is known for "
+            f"a {backbone.preset.architecture}; expected the objective contrastive, or a backbone "
+            f"of {', '.join(sorted(ARCHITECTURES))}"
         )
     rate = config.training.learning_rate or backbone.preset.learning_rate
     lora = backbone.preset.lora if config.lora is None else config.lora
@@ -68,7 +68,7 @@ def open_for(config: AdaptConfig, backbone: Backbone) -> tuple[Encoder, Reader]:
             backbone, config.text, lora=lora, checkpointing=config.training.checkpointing
         )
     if (trained := config.training.trained_layers) is not None:
-        encoder.freeze_below(encoder.n_layers - min(trained, encoder.n_layers))
+        encoder.train_top(trained)
     return encoder, reader
 
 

@@ -13,6 +13,7 @@ from models.typed import plain
 from pipelines.adapting.config import ENVIRONMENT_PREFIX, AdaptConfig
 from pipelines.config import read_config
 from pipelines.console import note, out, print_json, watched
+from pipelines.training.team import joined
 from pipelines.training.threads import VARIABLE, choose_threads
 
 # Better when smaller.
@@ -69,6 +70,7 @@ def adapt(
     a product finds the other (contrastive), before and after.
 
     An adaptation that was interrupted goes on where it was when the same command is given again.
+    Several GPUs share the work: [bold]torchrun --nproc-per-node 4 -m esci adapt …[/]
     The folder it writes is a backbone like any other: [bold]backbone = "adapted"[/] in the options
     of a language member.
 
@@ -76,15 +78,20 @@ def adapt(
     """
     # Here, so that the help need not wait for torch.
     from pipelines.adapting.adapt import adapt as run
+    from pipelines.adapting.adapt import help_adapt
 
-    named = {"backbone": backbone, "objective": objective}
-    flags = [f"{key}={json_module.dumps(value)}" for key, value in named.items() if value]
-    resolved = read_config(AdaptConfig, ENVIRONMENT_PREFIX, config, [*flags, *(set_ or [])])
-    using = choose_threads(threads)
-    note(f"adapting with {using} thread{'s' if using > 1 else ''} (--threads or {VARIABLE})")
-    started = time.monotonic()
-    adapted = run(data, to, resolved, queries, watched, threads=using, force=force)
-    seconds = time.monotonic() - started
+    with joined() as team:
+        if not team.is_first:
+            help_adapt(team, threads)
+            return
+        named = {"backbone": backbone, "objective": objective}
+        flags = [f"{key}={json_module.dumps(value)}" for key, value in named.items() if value]
+        resolved = read_config(AdaptConfig, ENVIRONMENT_PREFIX, config, [*flags, *(set_ or [])])
+        using = choose_threads(threads)
+        note(f"adapting with {team.in_words(using)} (--threads or {VARIABLE})")
+        started = time.monotonic()
+        adapted = run(data, to, resolved, queries, watched, threads=using, force=force, team=team)
+        seconds = time.monotonic() - started
     if json:
         print_json({"folder": str(to), **plain(adapted)})
         return

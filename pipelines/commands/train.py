@@ -13,8 +13,9 @@ from pipelines.config import load_config
 from pipelines.console import note, out, print_json, watched
 from pipelines.publish import check_publishable, publish
 from pipelines.training.run import TEST, Run
+from pipelines.training.team import joined
 from pipelines.training.threads import VARIABLE, choose_threads
-from pipelines.training.train import train_run
+from pipelines.training.train import help_train, train_run
 
 
 def train(
@@ -53,14 +54,21 @@ def train(
     A training that was interrupted, in whatever way, goes on where it was when the same command is
     given again: members that are done are kept, and the one in progress resumes.
 
+    On several GPUs: [bold]torchrun --nproc-per-node 4 -m esci train …[/], or accelerate launch.
+    Language members share the work, with a batch in each process per step.
+
     Example: [bold]esci train --data .esci/demo --out runs/first --set seed=3 --publish[/]
     """
-    resolved = load_config(config, set_ or [])
-    if publish_:
-        check_publishable(resolved)  # before hours of training rather than after
-    using = choose_threads(threads)
-    note(f"training with {using} thread{'s' if using > 1 else ''} (--threads or {VARIABLE})")
-    run = train_run(data, to, resolved, watched, threads=using, force=force)
+    with joined() as team:
+        if not team.is_first:
+            help_train(team, threads)
+            return
+        resolved = load_config(config, set_ or [])
+        if publish_:
+            check_publishable(resolved)  # before hours of training rather than after
+        using = choose_threads(threads)
+        note(f"training with {team.in_words(using)} (--threads or {VARIABLE})")
+        run = train_run(data, to, resolved, watched, threads=using, force=force, team=team)
     released = publish(to, data, ReleaseRegistry(registry or home())) if publish_ else None
     if json:
         print_json({"run": str(to), **plain(run), "release": released.name if released else None})

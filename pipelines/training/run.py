@@ -58,6 +58,7 @@ class Run:
     rows: dict[str, int]  # judgements used: train, validation, test, and dropped as tested too
     members: list[MemberRecord]
     files: list[str]  # all it wrote besides this one: what else lies in the folder is not ours
+    processes: int = 1  # that shared the fits that can be shared: a step takes a batch for each
 
 
 def is_replaceable(folder: Path) -> bool:
@@ -65,16 +66,21 @@ def is_replaceable(folder: Path) -> bool:
     return holds_what_it_lists(folder, RUN_FILE, beside={".parquet": VERDICT_SUFFIX})
 
 
-def read_run(folder: Path) -> tuple[Run, Sequence[tuple[str, Member]]]:
-    """What a run folder says of itself, and its members with their kinds."""
+def read_record(folder: Path) -> Run:
+    """What a run folder says of itself."""
     value = read_json(folder / RUN_FILE)
     try:
-        run = parse(Run, value)
+        return parse(Run, value)
     except ValidationError as error:
         raise DataError(
             f"{folder / RUN_FILE} is not a run of this version: {complaints(error)}; "
             "train it again, or run the version that wrote it"
         ) from error
+
+
+def read_run(folder: Path) -> tuple[Run, Sequence[tuple[str, Member]]]:
+    """What a run folder says of itself, and its members with their kinds."""
+    run = read_record(folder)
     members = [
         (entry.kind, member_class(entry.kind).load(folder / MEMBERS / entry.name))
         for entry in run.config.members

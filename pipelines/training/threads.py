@@ -38,7 +38,8 @@ def choose_threads(
     """The threads to use: as asked, else as OMP_NUM_THREADS says, else one per usable core.
 
     A core is usable that affinity and control group leave us; that others are busy on it nobody
-    can know, so on a shared machine a person has to ask for less.
+    can know, so on a shared machine a person has to ask for less. Processes that were launched
+    together divide the cores.
     """
     if asked is not None:
         if asked < 1:
@@ -47,7 +48,9 @@ def choose_threads(
     outermost = environment.get(_OPENMP, "").split(",")[0]
     if outermost.isdecimal() and int(outermost) >= 1:
         return int(outermost)
-    return (cores or read_cores()).usable
+    beside = environment.get("LOCAL_WORLD_SIZE", "")
+    usable = (cores or read_cores()).usable
+    return max(usable // int(beside), 1) if beside.isdecimal() and int(beside) else usable
 
 
 @contextmanager

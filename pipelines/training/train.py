@@ -3,20 +3,24 @@
 A run is there as a whole or not at all. Until then every member that is done lies in the work
 folder beside it, and so does what the one in progress would go on from: after a kill the same
 command takes up the work where it was, and a member whose options were changed begins afresh.
+
+Of the processes of a launch the first does all of this, and the others help it with the fits that
+can be shared.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
+from models.errors import DataError
 from models.files import atomic_folder, read_json, write_json
 from models.judge.confusion import Confusion
 from models.judge.judged import Judged, System
 from models.language.training.identity import deciding_options
-from models.member import Logits, softmax
-from models.registry import check_fittable, make_member
+from models.member import Logits, Member, softmax
+from models.registry import SHARED, check_fittable, make_member, member_class
 from models.release import MEMBERS
-from models.typed import plain
+from models.typed import parse, plain
 from models.workbench import Workbench
 from pipelines.config import MemberConfig, TrainConfig, resolved
 from pipelines.console import Watch, note, unwatched
@@ -32,6 +36,7 @@ from pipelines.training.run import (
 )
 from pipelines.training.sides import Sides, sides
 from pipelines.training.target import check_target, files_below
+from pipelines.training.team import ALONE, Team
 from pipelines.training.threads import choose_threads, threads_limited
 from pipelines.training.versions import library_versions
 from pipelines.training.work import Identity, Work, copy_file, copy_folder, open_work
@@ -50,35 +55,36 @@ def train_run(
     *,
     threads: int | None = None,
     force: bool = False,
+    team: Team = ALONE,
 ) -> Run:
     """Train on the dataset folder `data` into the run folder `out`.
 
     `watch` shows the fit of each member; `threads` as `choose_threads` takes it. A run that is
-    there already is replaced only by `force`.
+    there already is replaced only by `force`. The others of the `team` call `help_train`.
     """
     check_target(out, data, is_replaceable, "a run", force=force)
     # Whatever is wrong with any member is said before the first one is fitted.
     config = resolved(config)
     for entry in config.members:
-        check_fittable(entry.kind)
+        _sources(entry)
     with open_work(out) as work, threads_limited(using := choose_threads(threads)):
         # Once more: another process may just have made it.
         check_target(out, data, is_replaceable, "a run", force=force)
-        judgements = read_judgements(data)
-        rows = sides(judgements, config)
-        read, versions = fingerprint(data), library_versions()
+        material, versions = _Material.read(data, config), library_versions()
         common = {
             "seed": config.seed,
             "validation": config.validation,
-            "data_fingerprint": read,
+            "data_fingerprint": material.fingerprint,
             "versions": versions,
         }
         parts = {}
         for entry in config.members:
-            identity = {**common, "member": plain(entry)}
+            # Looked for again: the members before it may have taken days.
+            of_member = {"sources": _sources(entry), "processes": _sharing(entry, team)}
+            identity = {**common, **of_member, "member": plain(entry)}
             part = work.finished(entry.name, identity)
             if part is None:
-                part = _make_part(work, entry, identity, _Material(judgements, rows), watch)
+                part = _make_part(work, entry, identity, material, watch, team)
             else:
                 note(f"{entry.name}: was done before and is kept")
             parts[entry.name] = part
@@ -87,27 +93,77 @@ def train_run(
             names = ("train", "validation", "test", "dropped")
             run = Run(
                 config=config,
-                data_fingerprint=read,
+                data_fingerprint=material.fingerprint,
                 versions=versions,
                 threads=using,
-                rows={name: len(getattr(rows, name)) for name in names},
+                rows={name: len(getattr(material.rows, name)) for name in names},
                 members=records,
                 files=files_below(scratch),
+                processes=max(_sharing(entry, team) for entry in config.members),
             )
             write_json(scratch / RUN_FILE, plain(run))
     return run
+
+
+def help_train(team: Team, threads: int | None = None) -> None:
+    """Take part in the fits that the first process shares, until there are none left."""
+    material: _Material | None = None
+    with threads_limited(choose_threads(threads)):
+        while (task := team.hear()) is not None:
+            if material is None:
+                material = _Material.read(Path(task["data"]), parse(TrainConfig, task["config"]))
+            if material.fingerprint != task["fingerprint"]:
+                raise DataError(
+                    f"{material.data} has the fingerprint {material.fingerprint} here and "
+                    f"{task['fingerprint']} for the first process; expected processes that share "
+                    "their folders"
+                )
+            members = {entry.name: entry for entry in material.config.members}
+            _fit(members[task["member"]], material, Workbench(Path(task["bench"])))
 
 
 @dataclass(frozen=True, eq=False)
 class _Material:
     """What all members of a run are made from."""
 
+    data: Path
+    config: TrainConfig  # resolved
+    fingerprint: str
     judgements: Judgements
     rows: Sides
 
+    @classmethod
+    def read(cls, data: Path, config: TrainConfig) -> Self:
+        """What the dataset folder holds, and which of it teaches."""
+        judgements = read_judgements(data)
+        return cls(data, config, fingerprint(data), judgements, sides(judgements, config))
+
+
+def _sources(entry: MemberConfig) -> dict[str, str]:
+    """Digests of what decides the member besides its options; what it lacks is an error."""
+    options = parse(member_class(entry.kind).Options, entry.options)
+    return dict(check_fittable(entry.kind, options).sources)
+
+
+def _sharing(entry: MemberConfig, team: Team) -> int:
+    """How many processes fit the member."""
+    return team.count if entry.kind in SHARED else 1
+
+
+def _fit(entry: MemberConfig, material: _Material, bench: Workbench) -> Member:
+    judgements, rows = material.judgements, material.rows
+    return make_member(entry.kind, entry.name, entry.options).fit(
+        judgements.take(rows.train).pairs, judgements.take(rows.validation).pairs, bench
+    )
+
 
 def _make_part(
-    work: Work, entry: MemberConfig, identity: Identity, material: _Material, watch: Watch
+    work: Work,
+    entry: MemberConfig,
+    identity: Identity,
+    material: _Material,
+    watch: Watch,
+    team: Team,
 ) -> Path:
     """Fit one member and write it with its answers; it is out of memory when this returns."""
     judgements, rows = material.judgements, material.rows
@@ -116,10 +172,18 @@ def _make_part(
             # What was trained stands when only the export that followed was asked for otherwise.
             member_of = identity["member"]
             begun = member_of | {"options": deciding_options(member_of["options"])}
-            bench = Workbench(work.bench(entry.name, {**identity, "member": begun}), report)
-            member = make_member(entry.kind, entry.name, entry.options).fit(
-                judgements.take(rows.train).pairs, judgements.take(rows.validation).pairs, bench
-            )
+            bench = work.bench(entry.name, {**identity, "member": begun})
+            if _sharing(entry, team) > 1:
+                team.tell(
+                    {
+                        "data": str(material.data.resolve()),
+                        "fingerprint": material.fingerprint,
+                        "config": plain(material.config),
+                        "member": entry.name,
+                        "bench": str(bench),
+                    }
+                )
+            member = _fit(entry, material, Workbench(bench, report))
         member.save(scratch / _MEMBER)
         metrics = {}
         for side, of_side in ((VALIDATION, rows.validation), (TEST, rows.test)):

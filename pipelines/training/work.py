@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.errors import ConfigError, DataError
-from models.files import atomic_folder, file_sha256, read_json, write_json
+from models.files import SCRATCH, atomic_folder, file_sha256, read_json, write_json
 from pipelines.console import note
 
 _PARTS: Final = "parts"
@@ -94,9 +94,10 @@ class Work:
         return bench
 
     def is_worth_keeping(self) -> bool:
-        """Whether anything in it would be missed."""
-        benches = self.folder.glob(f"{_BENCHES}/*/{_BENCH}/*")
-        return any(self.folder.glob(f"{_PARTS}/*/{_PART_FILE}")) or any(benches)
+        """Whether anything in it would be missed, which what is being written is not."""
+        kept = self.folder.glob(f"{_BENCHES}/*/{_BENCH}/*")
+        is_begun = any(not path.match(SCRATCH) for path in kept)
+        return is_begun or any(self.folder.glob(f"{_PARTS}/*/{_PART_FILE}"))
 
 
 @contextmanager
@@ -109,6 +110,7 @@ def open_work(target: Path) -> Iterator[Work]:
     folder = target.with_name(f".{target.name}.work")
     lock = _locked(folder, target)
     work = Work(folder)
+    _remove_scratch(folder)
     try:
         yield work
     except BaseException:
@@ -157,6 +159,15 @@ def _locked(folder: Path, target: Path) -> int:
             finally:
                 if lock >= 0:
                     os.close(lock)
+
+
+def _remove_scratch(folder: Path) -> None:
+    """What a kill left half written; nobody else is at work here."""
+    for path in list(folder.rglob(SCRATCH)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _remove_bench(around: Path) -> None:

@@ -5,7 +5,21 @@ import sys
 import pytest
 
 from models.errors import ConfigError, MemberError, UnknownMemberKindError
-from models.registry import EXTRAS, KINDS, make_member, member_class, named_extra
+from models.language.metric.options import MetricOptions
+from models.language.presets import LoraOptions
+from models.members.bi_encoder import BiEncoderOptions
+from models.members.cross_encoder import CrossEncoderOptions
+from models.needs import Needs
+from models.registry import (
+    EXTRAS,
+    KINDS,
+    MODULES,
+    SHARED,
+    check_fittable,
+    make_member,
+    member_class,
+    named_extra,
+)
 
 
 @pytest.fixture
@@ -60,7 +74,40 @@ def test_other_errors_pass_unchanged():
         raise ValueError("mine")
 
 
-@pytest.mark.parametrize("kind", sorted(EXTRAS))
+@pytest.mark.parametrize(
+    ("kind", "options", "module"),
+    [
+        ("cross_encoder", CrossEncoderOptions(backbone="tiny", lora=True), "peft"),
+        ("bi_encoder", BiEncoderOptions(backbone="tiny", lora=LoraOptions()), "peft"),
+        (
+            "bi_encoder",
+            BiEncoderOptions(backbone="tiny", metric=MetricOptions(loss="contrastive")),
+            "pytorch_metric_learning",
+        ),
+    ],
+)
+def test_a_module_that_only_options_ask_for_is_missed_before_a_fit(
+    kind, options, module, monkeypatch
+):
+    check_fittable(kind, options)
+    monkeypatch.setitem(sys.modules, module, None)
+    check_fittable(kind, type(options)(backbone="tiny"))  # others have no use for it
+    with pytest.raises(UnknownMemberKindError, match=rf"'{module}' to be fitted.*\[training\]"):
+        check_fittable(kind, options)
+
+
+def test_what_options_need_is_asked_of_them_once_the_modules_of_their_kind_are_there(monkeypatch):
+    class Options:
+        def needs(self):
+            raise AssertionError
+
+    assert check_fittable("lexical", object()) == Needs()
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(UnknownMemberKindError, match="'scipy'"):
+        check_fittable("lexical", Options())
+
+
+@pytest.mark.parametrize("kind", sorted({*EXTRAS, *MODULES, *SHARED}))
 def test_extras_are_of_kinds_there_are(kind):
     assert kind in KINDS
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.errors import ConfigError
-from models.typed import STRICT
+from models.typed import STRICT, require_finite
 
 Objective = Literal["mlm", "contrastive"]
 
@@ -23,6 +23,7 @@ class MaskingOptions:
     replaced: float = 0.1
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not 0 < self.share < 1:
             raise ConfigError(f"share {self.share}: expected above 0 and below 1")
         if min(self.masked, self.replaced) < 0 or self.masked + self.replaced > 1:
@@ -44,5 +45,6 @@ class ContrastOptions:
     temperature: float = 0.05
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if self.temperature <= 0:
             raise ConfigError(f"temperature {self.temperature}: expected a number above 0")

@@ -8,10 +8,9 @@ step runs the upper layers alone. With every layer frozen, the vectors of the te
 import json
 import logging
 import os
-import shutil
-import tempfile
 import time
 import weakref
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.errors import ConfigError, EsciError, MemberError
+from models.errors import EsciError, MemberError
 from models.files import read_json, write_json
 from models.language.networks.encoder import Encoder
 from models.language.reading.sequences import Sequences, padded, ranges, token_batches
 from models.language.training.options import TrainingOptions
 from models.language.training.steps.precision import autocast_of
-from models.language.training.steps.processes import processes, training_device
+from models.language.training.steps.processes import told_by_first, training_device
 from models.workbench import NO_WORKBENCH, Standing, Workbench
 
 _FORMAT: Final = 1
@@ -97,18 +96,13 @@ class EncodedTexts:
         trained = options.trained_layers
         if trained is None:
             return cls(encoder, sequences, pad_id, None, None, "")
-        if trained > encoder.n_layers:
-            raise ConfigError(
-                f"trained_layers {trained} of a backbone that has {encoder.n_layers}; expected at "
-                "most as many, or none given to train all of it with its embeddings"
-            )
-        lower = encoder.n_layers - trained
-        encoder.freeze_below(lower)
+        lower = encoder.train_top(trained)
         if lower == 0:  # looking embeddings up is cheaper than reading them back
             return cls(encoder, sequences, pad_id, None, None, "")
         is_pooled = lower == encoder.n_layers
         rows = len(sequences) if is_pooled else int(sequences.starts[-1])
-        needed = rows * encoder.width * np.dtype(_STORED[options.cache_precision][0]).itemsize
+        width = _row_width(encoder, is_pooled=is_pooled)
+        needed = rows * width * np.dtype(_STORED[options.cache_precision][0]).itemsize
         if needed > options.cache_megabytes * _MEGABYTE:
             note = (
                 f"{lower} lower layers were computed at every step: keeping what they answer takes "
@@ -116,24 +110,26 @@ class EncodedTexts:
             )
             log.warning(note)
             return cls(encoder, sequences, pad_id, lower, None, note)
-        folder = bench.folder
-        own = None if folder else tempfile.mkdtemp(prefix="activations-")
-        store, note = None, ""
-        try:
+        with ExitStack() as own:
+
+            def compute() -> dict[str, str]:
+                folder = bench.folder or own.enter_context(bench.scratch("activations"))
+                try:
+                    path = _computed(encoder, sequences, pad_id, lower, options, folder, bench)
+                except _NoRoomError as error:
+                    own.close()
+                    note = f"{lower} lower layers were computed at every step: {error}"
+                    log.warning(note)
+                    return {"note": note}
+                return {"path": str(path)}
+
             # The first process computes, the others find it done.
-            with processes().main_process_first():
-                store = _computed(
-                    encoder, sequences, pad_id, lower, options, Path(own or folder or ""), bench
-                )
-        except _NoRoomError as error:
-            note = f"{lower} lower layers were computed at every step: {error}"
-            log.warning(note)
-        finally:
-            if own and store is None:  # no room, an error, or Ctrl-C
-                shutil.rmtree(own, ignore_errors=True)
-        texts = cls(encoder, sequences, pad_id, lower, store, note)
-        if own and store is not None:
-            weakref.finalize(texts, shutil.rmtree, own, ignore_errors=True)
+            found = told_by_first(compute)
+            store = None
+            if path := found.get("path"):
+                store = _opened(Path(path), width, sequences, options, is_pooled=is_pooled)
+            texts = cls(encoder, sequences, pad_id, lower, store, found.get("note", ""))
+            weakref.finalize(texts, own.pop_all().close)
         return texts
 
     def __len__(self) -> int:
@@ -148,9 +144,13 @@ class EncodedTexts:
         lengths = self.lengths[rows]
         mask = torch.from_numpy(np.arange(lengths.max(initial=1)) < lengths[:, None]).to(device)
         found = self._store.read(ranges(self._store.starts[rows], lengths), device)
-        states = found.new_zeros(*mask.shape, self.encoder.width)
+        states = found.new_zeros(*mask.shape, self.encoder.state_width)
         states[mask] = found
-        return self.encoder.upper(self._lower or 0, states, mask.long())
+        segments = mask.long()
+        segments[mask] = torch.from_numpy(
+            self.sequences.segments[ranges(self.sequences.starts[rows], lengths)]
+        ).to(segments)
+        return self.encoder.upper(self._lower or 0, states, mask.long(), segments)
 
     def _encoded(self, rows: NDArray[np.int64], device: torch.device) -> Tensor:
         ids, mask, segments = self._batch(rows, device)
@@ -159,7 +159,7 @@ class EncodedTexts:
             return vectors
         with torch.no_grad():
             states = self.encoder.lower(self._lower, ids, mask, segments)
-        return self.encoder.upper(self._lower, states, mask)
+        return self.encoder.upper(self._lower, states, mask, segments)
 
     def _batch(
         self, rows: NDArray[np.int64], device: torch.device
@@ -171,6 +171,10 @@ class EncodedTexts:
         return ids, mask, segments
 
 
+def _row_width(encoder: Encoder, *, is_pooled: bool) -> int:
+    return encoder.width if is_pooled else encoder.state_width
+
+
 def _computed(
     encoder: Encoder,
     sequences: Sequences,
@@ -179,17 +183,17 @@ def _computed(
     options: TrainingOptions,
     folder: Path,
     bench: Workbench,
-) -> _Store:
-    """The store of this very encoder and these texts in `folder`, completed where it is not."""
+) -> Path:
+    """The file of this very encoder and these texts in `folder`, completed where it is not."""
     device = training_device()
     stored, dtype = _STORED[options.cache_precision]
     is_pooled = lower == encoder.n_layers
-    starts = np.arange(len(sequences) + 1, dtype=np.int64) if is_pooled else sequences.starts
+    starts = _starts(sequences, is_pooled=is_pooled)
     identity = _identity(encoder, sequences, lower, options, device)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"activations-{identity[:16]}.bin"
     progress = path.with_suffix(".json")
-    shape = (int(starts[-1]), encoder.width)
+    shape = (int(starts[-1]), _row_width(encoder, is_pooled=is_pooled))
     done = _done(progress, path, shape, stored, identity)
     if not done:
         progress.unlink(missing_ok=True)  # it speaks of a file that is no more
@@ -228,7 +232,27 @@ def _computed(
             if now - told >= _REPORT_SECONDS or done == len(batches):
                 bench.report(Standing(int(work[done]), int(work[-1]), "lower layers"))
                 told = now
-    return _Store(np.memmap(path, stored, "r", shape=shape), dtype, starts)
+    return path
+
+
+def _opened(
+    path: Path, width: int, sequences: Sequences, options: TrainingOptions, *, is_pooled: bool
+) -> _Store:
+    """What the first process has written to `path`."""
+    stored, dtype = _STORED[options.cache_precision]
+    starts = _starts(sequences, is_pooled=is_pooled)
+    try:
+        return _Store(np.memmap(path, stored, "r", shape=(int(starts[-1]), width)), dtype, starts)
+    except FileNotFoundError as error:
+        raise MemberError(
+            f"{path}, which the first process has written, is not there for this one; expected "
+            "processes that share their folders: let the run folder lie where all machines see it"
+        ) from error
+
+
+def _starts(sequences: Sequences, *, is_pooled: bool) -> NDArray[np.int64]:
+    """Where the rows of each text begin: one row a text, or one a token."""
+    return np.arange(len(sequences) + 1, dtype=np.int64) if is_pooled else sequences.starts
 
 
 class _NoRoomError(Exception):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, broadcast_object_list
+from accelerate.utils import DistributedType
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -40,7 +40,7 @@ from models.language.training.steps.plan import (
     step_seed,
 )
 from models.language.training.steps.precision import mixed_precision
-from models.language.training.steps.processes import training_device
+from models.language.training.steps.processes import told_by_first, training_device
 from models.language.training.steps.progress import Progress
 from models.language.training.task import Task
 from models.typed import plain
@@ -74,7 +74,8 @@ def train(
     the bit those of a training that was never interrupted. The module stays on the device it was
     trained on.
 
-    Under `accelerate launch` every process calls this; batches are shared out among them.
+    In a launch of several processes every one calls this; batches are shared out among them, and
+    the first alone writes to the bench.
     """
     accelerator = _accelerator(options.precision)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
@@ -136,11 +137,17 @@ class _Run:
             for name, parameter in self.module.named_parameters()
             if parameter.requires_grad
         }
+        self.identity = self._identity(identity)
+        # Before they exchange anything else, for which the wait is short.
+        if told_by_first(lambda: self.identity) != self.identity:
+            raise MemberError(
+                "this process would train something else than the first; expected the same data, "
+                "backbone, options and libraries for all"
+            )
         # Ours, beneath what accelerate wraps around it: its state goes into checkpoints.
         self.optimiser = adamw(self.module, task.groups(), options)
         self.loss, self.stepper = accelerator.prepare(_Loss(task, self.device), self.optimiser)
         self.average = WeightAverage(self.parameters, options.ema) if options.ema else None
-        self.identity = self._identity(identity)
 
         self.step = 0
         self.finished = False
@@ -259,9 +266,7 @@ class _Run:
             found = dict(self.task.evaluate(self.device))
         self.module.train()
         # The last digits may differ between processes, and they must agree on when to stop.
-        (agreed,) = broadcast_object_list([found])
-        metrics: Mapping[str, float] = agreed
-        return metrics
+        return told_by_first(lambda: found)
 
     def _mean_loss(self) -> float | None:
         if not self.loss_steps:
@@ -328,8 +333,16 @@ class _Run:
         """Go on from the checkpoint, where there is one of this very training."""
         if self.bench.folder is None:
             return
-        found = read_checkpoint(self.bench.folder / CHECKPOINT_FILE, self.identity)
-        self.accelerator.wait_for_everyone()  # before the first of us writes another
+        path = self.bench.folder / CHECKPOINT_FILE
+        found = read_checkpoint(path, self.identity)
+        step = None if found is None else found.about["step"]
+        # The first writes another only after a step that all have taken.
+        if (first := told_by_first(lambda: step)) != step:
+            raise MemberError(
+                f"the first process goes on from step {first} by {path}, and this one found "
+                f"{'none' if step is None else f'step {step}'} there; expected processes that "
+                "share their folders"
+            )
         if found is None:
             return
         parts: dict[str, dict[str, Tensor]] = {}

@@ -45,10 +45,10 @@ def train_on_pairs(
     answers and the judged labels (the recipe of the ESCI winners). Every training starts from the
     weights that `network` came with.
     """
-    sequences = reader.read_pairs(train).followed_by(reader.read_pairs(valid))
+    sequences = reader.read_pairs(train, valid)
     texts = EncodedTexts.prepare(network.encoder, sequences, reader.layout.pad_id, training, bench)
     judged = Judged(len(train) + np.arange(len(valid)), valid.labels)
-    queries = train.compact().query_rows
+    queries = np.unique(train.query_rows, return_inverse=True)[1]
 
     def attempt(
         rows: NDArray[np.int64], soft: Probabilities | None, place: Workbench, name: str

@@ -16,6 +16,7 @@ from models.language.folder import (
 from models.language.training.curve import Curve, Point
 from models.pairs import LabelledPairs
 from models.versions import library_versions
+from models.workbench import Workbench
 from tests.tiny import tiny_pairs
 
 OURS = {"kind": "parrot", "format_number": 3}
@@ -99,6 +100,22 @@ def test_a_workshop_goes_with_its_owner():
     assert workshop.path.is_dir()
     del owner
     assert not workshop.path.exists()
+
+
+def test_a_workshop_lies_on_the_bench_where_there_is_one(tmp_path, monkeypatch):
+    class Owner:
+        pass
+
+    owner, bench = Owner(), Workbench(tmp_path / "bench")
+    workshop = Workshop(owner, "polly", bench)
+    assert workshop.path.parent == tmp_path / "bench"
+    # What a killed process left is taken away by the next; what one still has is not.
+    monkeypatch.setattr("models.files._ABANDONED_SECONDS", -1.0)
+    (tmp_path / "bench" / ".polly.left.part").mkdir()
+    with bench.scratch("polly") as other:
+        assert set((tmp_path / "bench").iterdir()) == {workshop.path, other}
+    del owner
+    assert list((tmp_path / "bench").iterdir()) == []
 
 
 def test_the_digest_of_pairs_changes_with_their_texts_labels_and_order():

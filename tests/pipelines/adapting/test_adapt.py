@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from models.language.backbones import find_backbone
 from models.language.networks.encoder import open_encoder
 from models.language.pretraining.options import ContrastOptions
 from models.language.reading.reader import TextOptions
+from models.language.tiny import write_tiny
 from models.language.training.options import TrainingOptions
 from models.text import fold
 from models.typed import parse
@@ -165,7 +167,7 @@ def test_views_of_a_product_are_brought_together(data, tmp_path, architecture):
 
 
 def test_a_decoder_has_no_masks_to_fill(data, tmp_path):
-    with pytest.raises(ConfigError, match="a qwen2, which reads from left to right"):
+    with pytest.raises(ConfigError, match="no head that fills masks is known for a qwen2"):
         adapt(data, tmp_path / "out", config("mlm", "qwen2"), threads=1)
     assert list(tmp_path.iterdir()) == []
 
@@ -191,6 +193,13 @@ def test_only_the_top_layers_are_adapted_where_so_asked(data, tmp_path):
     }
     assert all(same[name] for name in same if "embeddings" in name or "layer.0" in name)
     assert not any(same[name] for name in same if "layer.1" in name and "weight" in name)
+
+
+def test_more_layers_than_there_are_cannot_be_trained(data, tmp_path):
+    training = TrainingOptions(batch_size=32, trained_layers=3)
+    with pytest.raises(ConfigError, match="trained_layers 3 of a backbone that has 2"):
+        adapt(data, tmp_path / "out", config(training=training), threads=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -220,6 +229,33 @@ def test_after_a_kill_the_same_command_goes_on_with_the_same_result(data, tmp_pa
     for name in ("model.safetensors", "adapted.json", "tokenizer.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not list(tmp_path.glob(".*"))
+
+
+def test_what_was_begun_is_gone_on_with_unless_something_that_decides_it_is_changed(
+    data, tmp_path, monkeypatch
+):
+    start = write_tiny(tmp_path / "start", "bert")
+    found = []
+
+    def interrupted(_task, _options, _seed, bench, _identity):
+        found.append(any(bench.folder.iterdir()))
+        (bench.folder / "checkpoint").write_text("")
+        raise KeyboardInterrupt
+
+    def begin(**changes):
+        training = replace(TRAINING, **changes.pop("training", {}))
+        made = replace(config(training=training), backbone=str(start), **changes)
+        with pytest.raises(KeyboardInterrupt):
+            adapt(data, tmp_path / "out", made, threads=1)
+        return found[-1]
+
+    monkeypatch.setattr("pipelines.adapting.adapt.train", interrupted)
+    assert not begin()
+    assert begin(training={"checkpoint_seconds": 7.0, "cache_megabytes": 9})
+    assert begin(allow_download=True)
+    assert not begin(training={"batch_size": 8})
+    write_tiny(start, "bert", seed=8)  # another, at the same place
+    assert not begin(training={"batch_size": 8})
 
 
 def test_nothing_but_an_adapted_backbone_is_replaced_and_that_on_demand(adapted, data, tmp_path):

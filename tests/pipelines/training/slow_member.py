@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from models.files import read_json, write_json
+from models.files import file_sha256, read_json, write_json
 from models.member import Cost, Logits
+from models.needs import Needs
 from models.pairs import LabelledPairs, Pairs
 from models.registry import KINDS
 from models.typed import STRICT, parse, plain
@@ -35,6 +36,10 @@ class SlowOptions:
     stop_at: int = 0  # a step that fails
     seed: int = 1
     serving: int = 0  # what a fit does not look at
+    source: str = ""  # a file that decides it
+
+    def needs(self) -> Needs:
+        return Needs(sources={"file": file_sha256(Path(self.source))} if self.source else {})
 
 
 class SlowMember:

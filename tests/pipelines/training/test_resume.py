@@ -13,6 +13,7 @@ import pytest
 from models.errors import ConfigError
 from models.files import read_json
 from models.registry import KINDS
+from models.workbench import Workbench
 from pipelines.config import MemberConfig, TrainConfig
 from pipelines.demo.generate import generate
 from pipelines.demo.options import DemoOptions
@@ -179,6 +180,50 @@ def test_other_libraries_begin_everything_afresh(data, tmp_path, monkeypatch, ca
     )
     assert steps(lambda: train_run(data, out, TrainConfig(members=[member("a", steps=4)]))) == 4
     assert "versions.torch" in capsys.readouterr().err
+
+
+def test_another_file_where_the_options_name_one_begins_its_member_afresh(data, tmp_path, capsys):
+    out, source = tmp_path / "run", tmp_path / "backbone"
+    source.write_text("one")
+    fails = member("b", steps=6, stop_at=3, source=str(source))
+    members = [member("a", steps=4, source=str(source)), member("c", steps=2)]
+    begin(data, out, *members, fails)
+    assert steps(lambda: begin(data, out, *members, fails)) == 0
+    source.write_text("two")
+    assert steps(lambda: begin(data, out, *members, fails)) == 4 + 2
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "a: what was finished before was made with other settings (sources.file" in said
+    assert "b: what was begun before was made with other settings (sources.file" in said
+
+
+def test_a_source_that_is_not_there_is_said_before_any_member_is_fitted(data, tmp_path):
+    members = [member("a"), member("b", source=str(tmp_path / "absent"))]
+    with pytest.raises(FileNotFoundError, match="absent"):
+        train_run(data, tmp_path / "run", TrainConfig(members=members))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_being_written_at_a_kill_is_removed_and_not_worth_keeping(tmp_path):
+    def begun():
+        with open_work(tmp_path / "run") as work:
+            fill(work)
+            raise KeyboardInterrupt
+
+    def fill(work):
+        with Workbench(work.bench("a", {})).scratch("backbone"):
+            assert not work.is_worth_keeping()
+        (work.bench("a", {}) / STATE).write_text("[]")
+        assert work.is_worth_keeping()
+        (work.bench("a", {}) / ".weights.x.part").write_text("")
+        (work.folder / "parts" / ".a.x.part" / "deep").mkdir(parents=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        begun()
+    assert len(list(tmp_path.rglob("*.part"))) == 2
+    with open_work(tmp_path / "run") as work:
+        assert not list(tmp_path.rglob("*.part"))
+        assert (work.bench("a", {}) / STATE).is_file()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_part_that_was_damaged_is_made_again(data, tmp_path, capsys):

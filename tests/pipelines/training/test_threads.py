@@ -20,6 +20,14 @@ def test_the_flag_beats_openmp_beats_the_cores_we_may_use():
     assert choose_threads(None, eight, {}) == 3
 
 
+@pytest.mark.parametrize(("beside", "expected"), [("1", 3), ("2", 1), ("8", 1), ("", 3), ("0", 3)])
+def test_processes_of_a_launch_divide_the_cores_and_not_what_was_asked(beside, expected):
+    eight, launch = Cores(8, 8, 3.5), {"LOCAL_WORLD_SIZE": beside}
+    assert choose_threads(None, eight, launch) == expected
+    assert choose_threads(5, eight, launch) == 5
+    assert choose_threads(None, eight, launch | {"OMP_NUM_THREADS": "5"}) == 5
+
+
 def test_no_threads_are_refused():
     with pytest.raises(ConfigError, match="found 0 threads"):
         choose_threads(0)

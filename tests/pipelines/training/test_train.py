@@ -6,7 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.errors import ConfigError, DataError, ReleaseError, UnknownMemberKindError
+from models.errors import (
+    ConfigError,
+    DataError,
+    MemberError,
+    ReleaseError,
+    UnknownMemberKindError,
+)
 from models.pairs import PRODUCT_FIELDS
 from models.release import load_release, read_manifest
 from models.release_registry import ReleaseRegistry
@@ -196,5 +202,14 @@ def test_what_a_member_lacks_is_said_before_any_is_fitted(data, tmp_path, monkey
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     config = replace(CONFIG, members=[*CONFIG.members, MemberConfig("deep", "cross_encoder", {})])
     with pytest.raises(UnknownMemberKindError, match=r"'onnxscript' to be fitted.*\[training\]"):
+        train_run(data, tmp_path / "run", config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_so_is_a_backbone_that_is_not_there(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.training.train.make_member", None)
+    deep = MemberConfig("deep", "cross_encoder", {"backbone": str(tmp_path / "absent")})
+    config = replace(CONFIG, members=[*CONFIG.members, deep])
+    with pytest.raises(MemberError, match="absent is no folder"):
         train_run(data, tmp_path / "run", config)
     assert list(tmp_path.iterdir()) == []

@@ -28,22 +28,23 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("backbones")
 
 
-def opened(folder, architecture: str = "bert") -> tuple[Encoder, Sequences, int]:
+def opened(folder, architecture="bert", pooling=None) -> tuple[Encoder, Sequences, int]:
     pairs = tiny_pairs()
     texts = [*pairs.queries.texts, *pairs.products.title]
     backbone = find_backbone(f"tiny:{architecture}", folder, texts=texts)
-    encoder, reader = open_encoder(backbone, TextOptions(max_tokens=48, query_tokens=16))
+    text = TextOptions(max_tokens=48, query_tokens=16)
+    encoder, reader = open_encoder(backbone, text, pooling=pooling)
     return encoder, reader.read_pairs(pairs), reader.layout.pad_id
 
 
-def prepared(folder, options=EXACT, bench=NO_WORKBENCH, architecture="bert") -> EncodedTexts:
-    texts = EncodedTexts.prepare(*opened(folder, architecture), options, bench)
+def prepared(folder, options=EXACT, bench=NO_WORKBENCH, **of) -> EncodedTexts:
+    texts = EncodedTexts.prepare(*opened(folder, **of), options, bench)
     texts.encoder.eval()
     return texts
 
 
-def uncached(folder, options=EXACT, architecture="bert") -> EncodedTexts:
-    return prepared(folder, replace(options, cache_megabytes=0), architecture=architecture)
+def uncached(folder, options=EXACT, **of) -> EncodedTexts:
+    return prepared(folder, replace(options, cache_megabytes=0), **of)
 
 
 def loss_and_gradients(texts: EncodedTexts) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -55,11 +56,13 @@ def loss_and_gradients(texts: EncodedTexts) -> tuple[torch.Tensor, dict[str, tor
     return loss.detach(), {name: p.grad for name, p in parameters if p.grad is not None}
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_training_from_what_was_kept_is_training_with_frozen_layers(folder, architecture):
-    kept, expected = (
-        loss_and_gradients(make(folder, architecture=architecture)) for make in (prepared, uncached)
-    )
+@pytest.mark.parametrize(
+    ("architecture", "pooling"),
+    [*((architecture, None) for architecture in ARCHITECTURES), ("xlm-roberta", "compared")],
+)
+def test_training_from_what_was_kept_is_training_with_frozen_layers(folder, architecture, pooling):
+    of = {"architecture": architecture, "pooling": pooling}
+    kept, expected = (loss_and_gradients(make(folder, **of)) for make in (prepared, uncached))
     torch.testing.assert_close(kept[0], expected[0], rtol=1e-5, atol=1e-6)
     assert kept[1].keys() == expected[1].keys()
     for name, gradient in expected[1].items():
@@ -74,10 +77,11 @@ def test_frozen_layers_are_those_below_and_learn_nothing(folder):
     assert not [name for name in gradients if "embeddings" in name]
 
 
-def test_all_layers_frozen_leave_the_vectors(folder, tmp_path):
+@pytest.mark.parametrize("pooling", ["mean", "compared"])
+def test_all_layers_frozen_leave_the_vectors(folder, tmp_path, pooling):
     options = replace(EXACT, trained_layers=0)
-    texts = prepared(folder, options, Workbench(tmp_path))
-    encoder, sequences, pad_id = opened(folder)
+    texts = prepared(folder, options, Workbench(tmp_path), pooling=pooling)
+    encoder, sequences, pad_id = opened(folder, pooling=pooling)
     whole = EncodedTexts.prepare(encoder.eval(), sequences, pad_id, TrainingOptions())
     with torch.no_grad():
         expected = whole.vectors(ROWS, CPU)

@@ -294,6 +294,19 @@ class TestResuming:
         train(task, OPTIONS, 5, Workbench(tmp_path), "toy")
         assert not [name for name in load_file(tmp_path / CHECKPOINT_FILE) if "words" in name]
 
+    def test_what_another_process_would_not_go_on_from_is_refused(self, tmp_path, monkeypatch):
+        with pytest.raises(InterruptedError):
+            train(ToyTask(breaks_after=9), OPTIONS, 5, Workbench(tmp_path), "toy")
+        first = iter(["the same", 3])  # of the first process: what it trains, its step
+
+        def told_by_first(say):
+            mine, theirs = say(), next(first)
+            return mine if theirs == "the same" else theirs
+
+        monkeypatch.setattr("models.language.training.loop.told_by_first", told_by_first)
+        with pytest.raises(MemberError, match=r"goes on from step 3 .* this one found step 9 "):
+            train(ToyTask(), OPTIONS, 5, Workbench(tmp_path), "toy")
+
     @pytest.mark.slow
     def test_a_killed_process_goes_on_to_the_same_weights(self, tmp_path):
         def start(name: str, pause: float) -> subprocess.Popen:
@@ -344,6 +357,12 @@ def test_processes_share_the_work_and_agree_with_one(tmp_path):
     for name in set(one.weights()) - {"seen"}:
         assert torch.equal(two[0][name], two[1][name])
         torch.testing.assert_close(two[0][name], one.weights()[name], rtol=1e-4, atol=1e-6)
+
+
+def test_processes_that_would_train_something_else_are_refused(monkeypatch):
+    monkeypatch.setattr("models.language.training.loop.told_by_first", lambda _: "another")
+    with pytest.raises(MemberError, match="something else than the first"):
+        trained()
 
 
 class TestReporting:

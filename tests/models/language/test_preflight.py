@@ -1,0 +1,58 @@
+import shutil
+
+import pytest
+
+from models.errors import MemberError
+from models.files import read_json, write_json
+from models.language.preflight import backbone_needs
+from models.language.presets import LoraOptions
+from models.language.tiny import write_tiny
+from models.needs import Needs
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "bert", "bert")
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "qwen", "qwen2")
+
+
+def needs(folder, lora=None, **keys):
+    return backbone_needs(str(folder), lora, **{"allow_download": False} | keys)
+
+
+def test_a_backbone_is_known_by_its_content_and_not_by_its_place(bert, tmp_path):
+    before = needs(bert).sources["backbone"]
+    other = shutil.copytree(bert, tmp_path / "other")
+    assert needs(other).sources == {"backbone": before}
+    seen = {before}
+    write_json(other / "config.json", read_json(other / "config.json") | {"hidden_act": "relu"})
+    seen.add(needs(other).sources["backbone"])
+    (other / "tokenizer.json").write_bytes((other / "tokenizer.json").read_bytes() + b"\n")
+    seen.add(needs(other).sources["backbone"])
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (other / "model.safetensors").write_bytes(weights)
+    seen.add(needs(other).sources["backbone"])
+    assert len(seen) == 4
+
+
+def test_adapters_need_their_module_asked_for_or_by_the_preset(bert, qwen):
+    assert needs(bert).modules == needs(qwen, False).modules == ()
+    assert needs(bert, True).modules == needs(bert, LoraOptions()).modules == ("peft",)
+    assert needs(qwen).modules == ("peft",)
+    assert needs(qwen, modules=["more"]).modules == ("more", "peft")
+
+
+def test_one_that_is_made_on_the_spot_is_none_to_look_for():
+    assert backbone_needs("tiny:qwen2", None, allow_download=False) == Needs()
+
+
+@pytest.mark.parametrize("name", ["./absent", "nobody/has-this-model"])
+def test_one_that_is_not_there_is_an_error_now(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(MemberError, match="backbone"):
+        backbone_needs(name, None, allow_download=False)
