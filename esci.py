@@ -47,8 +47,16 @@ VERBS: Final[Verbs] = {
     "adapt": Verb(
         "pipelines.commands.adapt:adapt", "Pre-train a language backbone on a catalogue's texts."
     ),
+    "precompute": Verb(
+        "pipelines.commands.precompute:precompute",
+        "Store the vectors of a catalogue's products for a bi-encoder.",
+    ),
     "serve": Verb("service.command:serve", "Serve a release over REST."),
     "evaluate": Verb("pipelines.commands.evaluate:evaluate", "Judge predictions against labels."),
+    "consistency": Verb(
+        "pipelines.commands.consistency:consistency",
+        "Tell whether one threshold on a bi-encoder's similarity serves all queries alike.",
+    ),
     "doctor": Verb("pipelines.commands.doctor:doctor", "Say what this machine has and lacks."),
 }
 GROUP_HELP: Final = {"data": "Read, make, check and look at dataset folders."}

@@ -13,6 +13,13 @@ def serve(
     release: Annotated[
         Path | None, typer.Option(help="A release folder, or a registry to serve the champion of.")
     ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            help="Product vectors of this very release, from esci precompute; without it, those in "
+            "the registry's folder `vectors`, if there are any."
+        ),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind to; loopback only.")] = None,
     port: Annotated[int | None, typer.Option(help="0 takes a free one.")] = None,
     cache: Annotated[
@@ -29,6 +36,11 @@ def serve(
     """
     run(
         Settings.from_environment(
-            release=release, host=host, port=port, cache=cache, workers=workers
+            release=release,
+            vectors=vectors,
+            host=host,
+            port=port,
+            cache=cache,
+            workers=workers,
         )
     )

@@ -1,9 +1,12 @@
 """What an app holds while it serves: a release, a cache, a queue, the counts."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from models.ensemble import Ensemble
 from models.errors import ReleaseError
+from models.language.vectors.shelf import VECTORS, Shelf
 from models.release import MANIFEST, Release, load_release
 from models.release_registry import ReleaseRegistry
 from service.label_cache import LabelCache, open_label_cache
@@ -11,6 +14,8 @@ from service.metrics import Metrics
 from service.queue import WorkQueue
 from service.schemas import Limits
 from service.settings import Settings
+
+log = logging.getLogger("service.serving")
 
 
 @dataclass
@@ -46,9 +51,23 @@ def find_release(folder: Path) -> Path:
     )
 
 
+def with_product_vectors(release: Release, settings: Settings) -> Release:
+    """`release`, looking up the products whose vectors were computed beforehand.
+
+    It answers as without them, so labels that were remembered stay right.
+    """
+    shelf = Shelf(settings.vectors or settings.release / VECTORS)
+    supplied = shelf.supply(release.ensemble.members, required=settings.vectors is not None)
+    for name, products in supplied.products.items():
+        log.info("product vectors", extra={"fields": {"member": name, "products": products}})
+    for name in supplied.missing:
+        log.info("no product vectors", extra={"fields": {"member": name}})
+    return replace(release, ensemble=Ensemble(supplied.members))
+
+
 def open_serving(settings: Settings, worker: str | None = None) -> Serving:
     """Everything needed to answer, verified; whatever is wrong is raised here, before traffic."""
-    release = load_release(find_release(settings.release))
+    release = with_product_vectors(load_release(find_release(settings.release)), settings)
     cache = open_label_cache(
         settings.cache,
         ttl_seconds=settings.cache_ttl_seconds,

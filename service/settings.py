@@ -37,6 +37,11 @@ class Settings:
 
     # A release folder, or a registry whose champion is to be served.
     release: Path
+    # Where `esci precompute` stored product vectors. With them, nothing is computed of a product
+    # that a bi-encoder knows; they are mapped, so what is asked for comes into memory, and stays
+    # there while there is room. Named here, they must be of this very release. Without a name,
+    # those in the registry's folder `vectors` are used if they are.
+    vectors: Path | None = None
 
     # Only this machine may ask unless `allow_remote` says otherwise.
     host: str = "127.0.0.1"

@@ -84,7 +84,7 @@ def judge(
             if len(part.rows)
         ],
         opis=[
-            _judge_consistency(
+            judge_consistency(
                 Consistency(judged, classes, terms.consistency), system, against, resamples, swaps
             )
             for classes in opis_by
@@ -158,13 +158,18 @@ def _judge_slice(
     )
 
 
-def _judge_consistency(
+def judge_consistency(
     family: Consistency,
     system: System,
     against: System | None,
     resamples: Draws,
     swaps: Draws | None,
 ) -> OpisVerdict:
+    """OPIS of `system` over one grouping, and of what it loses or gains on `against`, by `swaps`.
+
+    Of a system of distances alone (`models.language.metric.consistency`), where `judge` would ask
+    for labels too.
+    """
     found = Assessment.of(family, system, resamples)
     prepared = found.prepared
     comparison = None

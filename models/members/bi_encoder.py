@@ -4,12 +4,10 @@ It answers with onnxruntime, tokenizers and numpy; torch is there when it is fit
 means is computed once, stored, and looked up.
 """
 
-from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 from zipfile import BadZipFile
 
@@ -30,6 +28,7 @@ from models.language.folder import (
     seal,
 )
 from models.language.metric.options import MetricOptions
+from models.language.preflight import backbone_needs
 from models.language.presets import LoraOptions, Pooling, Preset
 from models.language.reading.reader import FILES as READER_FILES
 from models.language.reading.reader import Reader, TextOptions
@@ -37,12 +36,14 @@ from models.language.serving.form import Form
 from models.language.serving.options import ServingOptions, Variant
 from models.language.training.identity import training_identity
 from models.language.training.options import ClassificationOptions, TrainingOptions
-from models.language.vectors.forms import BLOCK_PRODUCTS, ServedTowers
+from models.language.vectors.filling import Tick, fill, unheard
+from models.language.vectors.forms import ServedTowers
 from models.language.vectors.head import PairHead
 from models.language.vectors.packing import Packing, Precision
-from models.language.vectors.source import VectorSource, product_keys
+from models.language.vectors.source import VectorSource
 from models.language.vectors.store import ProductVectors
 from models.member import Cost, Logits
+from models.needs import Needs
 from models.pairs import LabelledPairs, Pairs, Products
 from models.registry import named_extra
 from models.typed import STRICT, complaints, parse, plain
@@ -57,10 +58,6 @@ _KIND: Final = "bi_encoder"
 _HEAD: Final = "head.npz"
 # A head starts from nothing, where a backbone is only to be bent.
 _HEAD_RATE: Final = 1e-3
-
-
-def _unheard(done: int, total: int) -> None:
-    """Tells nobody."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +99,15 @@ class BiEncoderOptions:
                 "give `dimensions`, whose projection does, or train some layers"
             )
 
+    def needs(self) -> Needs:
+        """The backbone, and what adapters and the metric loss take."""
+        return backbone_needs(
+            self.backbone,
+            self.lora,
+            allow_download=self.allow_download,
+            modules=self.metric.modules(),
+        )
+
     def resolved(self, preset: Preset) -> "BiEncoderOptions":
         """The same with what was left open taken from the backbone's preset."""
         lora = preset.lora if self.lora is None else self.lora
@@ -133,6 +139,7 @@ class BiEncoderMember:
         self.name = name
         self.options = options or BiEncoderOptions()
         self._fitted: _Fitted | None = None
+        self._source: Self | None = None  # that was fitted: its folder goes when it does
 
     @named_extra(_KIND, "be fitted")
     def fit(
@@ -141,7 +148,7 @@ class BiEncoderMember:
         """Train the towers and the head, keeping what is best on `valid`, and export them.
 
         The export is compared with the trained network on `valid`, or on `train` where that is
-        empty.
+        empty. Of several processes that train together the first alone exports, and is fitted.
         """
         # Imported here: what answers must not need them.
         import torch
@@ -150,17 +157,17 @@ class BiEncoderMember:
         from models.language.metric.fitting import export_towers, train_towers
         from models.language.networks.encoder import open_encoder
         from models.language.networks.towers import Towers
+        from models.language.training.steps.processes import is_first
 
         if not len(train):
             raise DataError(
                 f"member {self.name!r} has no training pairs; expected at least one labelled pair"
             )
         self._fitted = None
-        workshop = Workshop(self, self.name)
-        with TemporaryDirectory(prefix="backbone-") as scratch:
+        with bench.scratch("backbone") as scratch:
             backbone = find_backbone(
                 self.options.backbone,
-                Path(scratch),
+                scratch,
                 texts=every_text(train),
                 seed=self.options.seed,
                 allow_download=self.options.allow_download,
@@ -198,6 +205,9 @@ class BiEncoderMember:
             bench=bench,
             identity=identity,
         )
+        if not is_first():
+            return self
+        workshop = Workshop(self, self.name, bench)
         towers.cpu().eval()
         towers.save(workshop.path / TRAINED)
         for name in towers.named():
@@ -244,27 +254,35 @@ class BiEncoderMember:
         """
         return self._whole().served.logits(pairs)
 
+    def quickest(self) -> Self:
+        """This member, encoding queries by what was measured fastest for one.
+
+        For requests that somebody waits for. What it says then lies within the gate of the export
+        from what this member says. Products are encoded as before, for stored vectors fit those.
+        """
+        fitted = self._whole()
+        other = copy(self)
+        other._source = self
+        other._fitted = replace(fitted, served=replace(fitted.served, query_variant=None))
+        return other
+
     def similarities(self, pairs: Pairs) -> NDArray[np.float32]:
         """The cosine of query and product of each pair, which a metric loss shapes."""
         return self._whole().served.similarities(pairs)
 
-    def precompute(
-        self, products: Products, folder: Path, tick: Callable[[int, int], None] = _unheard
-    ) -> ProductVectors:
+    def vectors_identity(self) -> str:
+        """The digest of product tower, reader and packing."""
+        return self._whole().served.identity
+
+    def precompute(self, products: Products, folder: Path, tick: Tick = unheard) -> ProductVectors:
         """The vectors of `products` in the store in `folder`, with those already there.
 
-        Interrupted, it goes on where it was when called again. `tick` gets products done and all.
+        Interrupted, it goes on where it was when called again. `tick` gets products done and all,
+        first of those that were there.
         """
         served = self._whole().served
         store = ProductVectors.create(folder, served.identity, served.packing)
-        for start in range(0, len(products), BLOCK_PRODUCTS):
-            rows = np.arange(start, min(start + BLOCK_PRODUCTS, len(products)))
-            block = products.take(rows)
-            keys = product_keys(block)
-            fresh = np.flatnonzero(~store.get_many(keys).known)
-            store.append(keys[fresh], served.encoded_products(block.take(fresh)))
-            tick(int(rows[-1]) + 1, len(products))
-        store.merge()
+        fill(store, served, products, tick)
         return store
 
     def with_vectors(self, source: VectorSource) -> Self:
@@ -275,6 +293,7 @@ class BiEncoderMember:
         fitted = self._whole()
         fitted.served.check(source)
         other = copy(self)
+        other._source = self
         other._fitted = replace(fitted, served=replace(fitted.served, source=source))
         return other
 
@@ -332,6 +351,7 @@ def _opened(files: Sealed, options: BiEncoderOptions) -> _Fitted:
         packing=Packing(options.vectors, product_form.report.width),
         head=PairHead.load(files.path / _HEAD),
         reader_digest=sha256("".join(reads).encode()).hexdigest(),
+        query_variant=query_form.known(options.serving.offline),
         product_variant=options.product_variant,
     )
     return _Fitted(served, files)

@@ -1,7 +1,8 @@
 """The verdict as one picture: reliability of the probabilities, utility over thresholds."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from models.files import atomic_file
 from models.judge.probability import BINS, Reliability
@@ -10,6 +11,7 @@ from models.labels import LABEL_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart by people who do not see red and green.
 _COLOURS: Final = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -32,7 +34,25 @@ def draw(verdict: Verdict, path: Path) -> None:
         _draw_utility(panels[0, column], found)
         _draw_gap(panels[1, column], found, verdict.terms.consistency.distance)
     figure.suptitle(verdict.system, x=0.01, ha="left", fontweight="bold")
-    for panel in panels.flat:
+    _save(figure, path)
+
+
+def draw_opis(groupings: Sequence[OpisVerdict], title: str, threshold_on: str, path: Path) -> None:
+    """Write the utility curves over a similarity as PNG; each grouping has an OPIS."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * len(groupings), 6.4), layout="constrained", dpi=120)
+    panels = figure.subplots(2, len(groupings), squeeze=False, height_ratios=(4, 1), sharex="col")
+    for column, found in enumerate(groupings):
+        # Where curves fall: to the right, the larger the similarity.
+        _draw_utility(panels[0, column], found, legend="upper right")
+        _draw_gap(panels[1, column], found, threshold_on)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    _save(figure, path)
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    for panel in figure.axes:
         panel.spines[["top", "right"]].set_visible(False)
     with atomic_file(path) as scratch:
         figure.savefig(scratch, format="png")
@@ -68,7 +88,11 @@ def _points(found: Reliability) -> tuple[list[float], list[float]]:
     return [x for x, _ in both], [y for _, y in both]
 
 
-def _draw_utility(panel: "Axes", found: OpisVerdict) -> None:
+def _draw_utility(
+    panel: "Axes",
+    found: OpisVerdict,
+    legend: Literal["lower right", "upper right"] = "lower right",
+) -> None:
     x: Any = found.thresholds
     if found.classes <= min(_FEW, len(found.shown)):
         for one, colour in zip(found.shown, _COLOURS[1:], strict=False):
@@ -86,7 +110,7 @@ def _draw_utility(panel: "Axes", found: OpisVerdict) -> None:
         ylabel="utility",
         ylim=(0, 1),
     )
-    panel.legend(frameon=False, fontsize=8, loc="lower right")
+    panel.legend(frameon=False, fontsize=8, loc=legend)
 
 
 def _draw_gap(panel: "Axes", found: OpisVerdict, distance: str) -> None:

@@ -1,6 +1,6 @@
 """The verdict as tables for a person at a terminal; fits eighty columns."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from rich.console import RenderableType
@@ -9,10 +9,17 @@ from rich.table import Table
 from rich.text import Text
 
 from models.judge.compare import Difference
-from models.judge.consistency import COARSE_POSITIVES
+from models.judge.consistency import COARSE_POSITIVES, ConsistencyTerms
 from models.judge.probability import BINS
 from models.judge.resample import LEVEL, Estimate
-from models.judge.verdict import FEW_QUERIES, LESS_IS_BETTER, OpisVerdict, SliceVerdict, Verdict
+from models.judge.verdict import (
+    FEW_QUERIES,
+    LESS_IS_BETTER,
+    OpisVerdict,
+    SliceVerdict,
+    Terms,
+    Verdict,
+)
 from models.labels import GAIN_TABLES, LABEL_NAMES, LABELS
 
 TITLES: Final[Mapping[str, str]] = {
@@ -44,7 +51,8 @@ def tables(verdict: Verdict) -> Iterator[RenderableType]:
     yield _labels(verdict.whole)
     yield _confusion(verdict.whole)
     for found in verdict.opis:
-        yield _opis(found, verdict)
+        terms = verdict.terms.consistency
+        yield opis_table(found, terms, f"distance {terms.distance}")
     if len(verdict.slices) > 1:
         yield _slices(verdict)
     if verdict.against:
@@ -134,8 +142,8 @@ def _confusion(whole: SliceVerdict) -> Table:
     return table
 
 
-def _opis(found: OpisVerdict, verdict: Verdict) -> Table | Text:
-    terms = verdict.terms.consistency
+def opis_table(found: OpisVerdict, terms: ConsistencyTerms, threshold_on: str) -> Table | Text:
+    """OPIS over one grouping with its worst classes, or why there is none."""
     left_out = (
         f"{found.one_sided:,} left out for want of positives or negatives, {found.too_small:,} "
         f"with fewer than {terms.fewest} of either"
@@ -148,7 +156,7 @@ def _opis(found: OpisVerdict, verdict: Verdict) -> Table | Text:
             f"{found.classes:,} classes, {found.coarse:,} of them with fewer than "
             f"{COARSE_POSITIVES} positives (a coarse curve); {left_out}. "
             f"Positives {', '.join(terms.positives)}, negatives {', '.join(terms.negatives)}; "
-            f"distance {terms.distance} from {found.between[0]:.4f} to {found.between[1]:.4f}, "
+            f"{threshold_on} from {found.between[0]:.4f} to {found.between[1]:.4f}, "
             f"where {terms.far[0] * 100:g}% to {terms.far[1] * 100:g}% of all negatives are "
             "accepted, "
             f"{terms.thresholds} thresholds; ε = {terms.epsilon:g}. (A): squared gap between the "
@@ -199,9 +207,27 @@ def _slices(verdict: Verdict) -> Table:
 
 
 def _comparison(verdict: Verdict) -> Table:
-    terms = verdict.terms
+    table = _differences(verdict.system, verdict.against or "", verdict.terms)
+    for name, found in (verdict.whole.comparison or {}).items():
+        if name in TITLES:
+            _add_difference(table, TITLES[name], name, found)
+    _add_opis(table, verdict.opis)
+    return table
+
+
+def opis_comparison(
+    system: str, against: str, groupings: Sequence[OpisVerdict], terms: Terms
+) -> Table:
+    """Both systems' OPIS by every grouping, with their difference."""
+    table = _differences(system, against, terms)
+    _add_opis(table, groupings)
+    return table
+
+
+def _differences(system: str, against: str, terms: Terms) -> Table:
+    """A table of differences, yet empty."""
     table = Table(
-        title=Text(f"{verdict.system} less {verdict.against}"),
+        title=Text(f"{system} less {against}"),
         title_justify="left",
         caption=(
             f"Interval of the difference: {LEVEL:.0%}, both systems on the same resamples of "
@@ -214,14 +240,14 @@ def _comparison(verdict: Verdict) -> Table:
     table.add_column("less is better: ↓", no_wrap=True)
     for name in ("first", "second", "difference", "p"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name, found in (verdict.whole.comparison or {}).items():
-        if name in TITLES:
-            _add_difference(table, TITLES[name], name, found)
-    for grouping in verdict.opis:
+    return table
+
+
+def _add_opis(table: Table, groupings: Sequence[OpisVerdict]) -> None:
+    for grouping in groupings:
         for name, found in (grouping.comparison or {}).items():
             title = escape(f"{_OPIS_TITLES[name]} {grouping.by}")
             _add_difference(table, title, name, found)
-    return table
 
 
 def _add_difference(table: Table, title: str, name: str, found: Difference) -> None:

@@ -66,6 +66,14 @@ def test_marks_piled_on_a_letter_are_cut_and_their_order_costs_nothing(pile):
     assert clean.endswith("b")
 
 
+@pytest.mark.parametrize("mark", ["\u0301", "\uff9f"])
+def test_the_smallest_pile_is_found_wherever_it_begins(mark):
+    for before in range(7):
+        text = "日" * 1_000 + "a" * before + "q" + mark * 31 + "z"
+        piled = unicodedata.normalize("NFKC", mark)
+        assert normalise(text).count(piled) == 30
+
+
 def test_every_mark_is_known_to_pile_up():
     for at in range(0x110000):
         if unicodedata.combining(unicodedata.normalize("NFKD", chr(at))[0]):

@@ -16,11 +16,13 @@ def test_variables_are_read_by_name_and_flags_go_first(tmp_path):
         "ESCI_RELEASE": str(tmp_path),
         "ESCI_PORT": "9000",
         "ESCI_WORKERS": "3",
+        "ESCI_VECTORS": str(tmp_path / "vectors"),
         "ESCI_TRAIN__SEED": "7",  # of the pipelines
         "HOME": "/somewhere",
     }
     settings = Settings.from_environment(environment, port=9001, workers=None)
     assert (settings.release, settings.port, settings.workers) == (tmp_path, 9001, 3)
+    assert settings.vectors == tmp_path / "vectors"
 
 
 def test_home_holds_the_registry_and_the_cache_that_are_not_named():

@@ -4,41 +4,31 @@ The distance is that of unit vectors, d = sqrt(2 - 2 s), for OPIS depends on how
 measured. The computation, resampling included, is the judge's.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.judge.consistency import Classes, Consistency, ConsistencyTerms
-from models.judge.judged import Floats, Judged, System
-from models.judge.opis import Range
+from models.judge.judge import judge_consistency
+from models.judge.judged import Judged, System
+from models.judge.resample import resample_queries, swap_queries
+from models.judge.verdict import OpisVerdict, Terms
 from models.labels import LABELS
-from models.locales import LOCALES
-from models.pairs import LabelledPairs
+
+DISTANCE: Final = "sqrt(2 - 2 cosine)"
+
+Cosines = NDArray[np.floating[Any]]
+"""One per judged pair, shape (pairs,)."""
 
 
-@dataclass(frozen=True)
-class EmbeddingConsistency:
-    """OPIS over one grouping; NaN, with the reason, where it is not defined."""
-
-    grouping: str
-    classes: int  # that took part
-    opis: float
-    epsilon_opis_a: float
-    epsilon_opis_b: float
-    between: Range | None  # cosines between which the threshold would be set, lower first
-    reason: str | None = None
-
-
-def similarity_system(
-    name: str, similarities: NDArray[np.floating[Any]], terms: ConsistencyTerms | None = None
-) -> System:
+def similarity_system(name: str, similarities: Cosines, terms: ConsistencyTerms) -> System:
     """A system whose distance, to the judge, is half of sqrt(2 - 2 s): OPIS minds no factor.
 
     Its probabilities say nothing else: they lie on one positive and one negative label.
     """
-    terms = terms or ConsistencyTerms()
     distances = np.sqrt(np.clip(2 - 2 * np.asarray(similarities, np.float64), 0, None)) / 2
     probabilities = np.zeros((len(distances), len(LABELS)))
     probabilities[:, LABELS.index(terms.positives[0])] = 1 - distances
@@ -47,44 +37,40 @@ def similarity_system(
 
 
 def embedding_consistency(
-    similarities: NDArray[np.floating[Any]],
-    pairs: LabelledPairs,
-    terms: ConsistencyTerms | None = None,
-) -> list[EmbeddingConsistency]:
-    """OPIS and both epsilon-OPIS of cosines of judged pairs, by query and by locale.
+    similarities: Cosines,
+    judged: Judged,
+    groupings: Sequence[Classes],
+    terms: Terms | None = None,
+    against: Cosines | None = None,
+) -> list[OpisVerdict]:
+    """OPIS and both epsilon-OPIS of the cosines of judged pairs, by each grouping.
 
-    A class is a query of one locale, or a locale; one without enough positives and negatives (see
-    ConsistencyTerms) takes no part. Where most queries have but a few products, look at locales.
+    With intervals over resamples of queries, and compared with the cosines of `against` where they
+    are given. Thresholds and their range are cosines, the strictest first. A class without enough
+    positives and negatives takes no part: where most queries have but a few products, group by
+    locale or the like.
     """
-    terms = terms or ConsistencyTerms()
-    texts = pairs.queries.text_codes()[pairs.query_rows]
-    lists = texts * len(LOCALES) + pairs.locales()
-    judged = Judged.of(pairs.labels, texts, lists)
-    groupings = [
-        Classes("query", judged.lists, [str(code) for code in range(judged.list_count)]),
-        Classes("locale", pairs.locales().astype(np.int64), LOCALES),
+    terms = terms or Terms()
+    system = similarity_system("first", similarities, terms.consistency)
+    other, swaps = None, None
+    if against is not None:
+        other = similarity_system("second", against, terms.consistency)
+        swaps = swap_queries(judged.query_count, terms.permutations, terms.seed)
+    resamples = resample_queries(judged.query_count, terms.resamples, terms.seed)
+    return [
+        _in_cosines(
+            judge_consistency(
+                Consistency(judged, classes, terms.consistency), system, other, resamples, swaps
+            )
+        )
+        for classes in groupings
     ]
-    system = similarity_system("embedding", similarities, terms)
-    return [_of_grouping(Consistency(judged, classes, terms), system) for classes in groupings]
 
 
-def _of_grouping(family: Consistency, system: System) -> EmbeddingConsistency:
-    prepared = family.prepare(system)
-    point = family.point(prepared)
-    return EmbeddingConsistency(
-        family.classes.name,
-        len(family.kept),
-        *_three(point),
-        between=None if prepared is None else _as_cosines(prepared.between),
-        reason=family.reason_undefined(prepared),
-    )
+def _in_cosines(found: OpisVerdict) -> OpisVerdict:
+    between = found.between and (_cosine(found.between[0]), _cosine(found.between[1]))
+    return replace(found, between=between, thresholds=[_cosine(at) for at in found.thresholds])
 
 
-def _three(point: Floats) -> tuple[float, float, float]:
-    opis, first, second = (float(value) for value in point)
-    return opis, first, second
-
-
-def _as_cosines(between: Range) -> Range:
-    high, low = (1 - (2 * distance) ** 2 / 2 for distance in between)
-    return Range(low, high)
+def _cosine(half_distance: float) -> float:
+    return 1 - 2 * half_distance**2

@@ -61,6 +61,7 @@ def train_towers(
     task = BiEncoderTask(
         towers, queries, products, train, valid, classification, metric, training.batch_size
     )
+    del train, valid  # a copy of their texts, which nobody reads any more
     curve = run_training(task, training, seed, bench, identity)
     notes = dict.fromkeys([*curve.notes, queries.note, products.note])
     return replace(curve, notes=tuple(filter(None, notes)))

@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigError
 from models.labels import LABELS, Label
-from models.typed import STRICT
+from models.typed import STRICT, require_finite
 
 MetricLoss = Literal["none", "contrastive", "multi_similarity", "smooth_ap", "arcface", "info_nce"]
 
 # Losses that count a pair as positive or negative and know nothing between.
 _WHOLE_GAINS: Final = ("multi_similarity",)
+# Whose losses are not written here, and the module that has them.
+_THEIRS: Final = ("contrastive", "multi_similarity")
+_THEIR_MODULE: Final = "pytorch_metric_learning"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class TcmOptions:
     fewest_violators: int = 1
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if min(self.weight, self.positive_weight, self.negative_weight) < 0:
             raise ConfigError("weights of the TCM term: expected 0 or more each")
         if not -1 <= self.negative_margin < self.positive_margin <= 1:
@@ -72,6 +76,7 @@ class MetricOptions:
     tcm: TcmOptions = field(default_factory=TcmOptions)
 
     def __post_init__(self) -> None:
+        require_finite(self)
         gains = self.gains()
         if np.abs(gains).max() > 1:
             raise ConfigError(f"gains are {gains.tolist()}; expected -1 to 1 each")
@@ -97,6 +102,10 @@ class MetricOptions:
     def is_on(self) -> bool:
         """Whether similarities take part in the loss at all."""
         return (self.loss != "none" and self.weight > 0) or self.tcm.weight > 0
+
+    def modules(self) -> tuple[str, ...]:
+        """What has to be installed for the loss, besides torch."""
+        return (_THEIR_MODULE,) if self.loss in _THEIRS and self.weight > 0 else ()
 
     def gains(self) -> NDArray[np.float32]:
         """The gain of each label, in the order of LABELS."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.labels import Codes
 from models.language.metric.batches import grouped_batches
 from models.language.metric.losses import metric_term
 from models.language.metric.masks import Judgements
@@ -26,7 +28,6 @@ from models.language.training.options import ClassificationOptions
 from models.language.training.task import ParameterGroup
 from models.member import Logits
 from models.pairs import LabelledPairs
-from models.texts import Rows
 
 _EVALUATION_TOKENS = 8192
 _EVALUATION_TEXTS = 512
@@ -34,19 +35,20 @@ _EVALUATION_TEXTS = 512
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Labelled pairs over the rows of encoded queries and products."""
+    """Labelled pairs over the rows of encoded queries and products; their texts are let go."""
 
-    pairs: LabelledPairs  # compact: its tables are what was encoded, from the offsets on
-    first_query: int
-    first_product: int
+    queries: NDArray[np.int64]  # (pairs,), the encoded query of each
+    products: NDArray[np.int64]  # (pairs,)
+    labels: Codes  # (pairs,)
 
-    def query_texts(self, rows: Rows) -> NDArray[np.int64]:
-        """The encoded query of each pair of `rows`."""
-        return self.pairs.query_rows[rows].astype(np.int64) + self.first_query
+    @classmethod
+    def of(cls, pairs: LabelledPairs, first_query: int, first_product: int) -> Self:
+        """Of compact `pairs`, whose tables are what was encoded, from the offsets on."""
+        queries = pairs.query_rows.astype(np.int64) + first_query
+        return cls(queries, pairs.product_rows.astype(np.int64) + first_product, pairs.labels)
 
-    def product_texts(self, rows: Rows) -> NDArray[np.int64]:
-        """The encoded product of each pair of `rows`."""
-        return self.pairs.product_rows[rows].astype(np.int64) + self.first_product
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 class BiEncoderTask:
@@ -65,8 +67,8 @@ class BiEncoderTask:
     ) -> None:
         self.module: nn.Module = towers
         self._towers, self._queries, self._products = towers, queries, products
-        self._train = Examples(train, 0, 0)
-        self._valid = Examples(valid, len(train.queries), len(train.products))
+        self._train = Examples.of(train, 0, 0)
+        self._valid = Examples.of(valid, len(train.queries), len(train.products))
         self._classification, self._metric = classification, metric
         self._batch_size = batch_size
         self._query_codes = train.queries.text_codes()[train.query_rows]
@@ -82,9 +84,8 @@ class BiEncoderTask:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of query and product of each pair."""
-        every = np.arange(len(self._train.pairs))
-        found: NDArray[np.int64] = self._queries.lengths[self._train.query_texts(every)]
-        return found + self._products.lengths[self._train.product_texts(every)]
+        found: NDArray[np.int64] = self._queries.lengths[self._train.queries]
+        return found + self._products.lengths[self._train.products]
 
     def batches(self, epoch: int, generator: np.random.Generator) -> Sequence[NDArray[np.int64]]:
         """Pairs of similar length, and with a metric term also pairs of one query, together."""
@@ -104,8 +105,8 @@ class BiEncoderTask:
 
         Every query and product of the batch is encoded once, or twice where R-Drop asks for it.
         """
-        queries, at_query = np.unique(self._train.query_texts(rows), return_inverse=True)
-        products, at_product = np.unique(self._train.product_texts(rows), return_inverse=True)
+        queries, at_query = np.unique(self._train.queries[rows], return_inverse=True)
+        products, at_product = np.unique(self._train.products[rows], return_inverse=True)
         encoded: list[tuple[Tensor, Tensor]] = []
 
         def forward() -> Tensor:
@@ -129,16 +130,16 @@ class BiEncoderTask:
 
     def evaluate(self, device: torch.device) -> Mapping[str, float]:
         """Classification metrics of the validation side; {} without one."""
-        if not len(self._valid.pairs):
+        if not len(self._valid):
             return {}
         logits = self.logits(self._valid, device)
-        return classification_metrics(logits, self._valid.pairs.labels, self._classification)
+        return classification_metrics(logits, self._valid.labels, self._classification)
 
     def logits(self, examples: Examples, device: torch.device) -> Logits:
         """Four logits per pair of `examples`, with the network as it now is."""
-        every = np.arange(len(examples.pairs))
-        queries, at_query = np.unique(examples.query_texts(every), return_inverse=True)
-        products, at_product = np.unique(examples.product_texts(every), return_inverse=True)
+        every = np.arange(len(examples))
+        queries, at_query = np.unique(examples.queries, return_inverse=True)
+        products, at_product = np.unique(examples.products, return_inverse=True)
         with torch.no_grad():
             q = _all_vectors(self._towers.query, self._queries, queries, device)
             p = _all_vectors(self._towers.product, self._products, products, device)

@@ -19,7 +19,7 @@ from models.member import Logits
 from models.pairs import Pairs, Products, Queries
 
 # Read, tokenised and encoded at a time, so that a catalogue takes no more memory than this many.
-BLOCK_PRODUCTS: Final = 1 << 13
+_BLOCK_PRODUCTS: Final = 1 << 13
 _BLOCK_PAIRS: Final = 1 << 16
 
 
@@ -38,6 +38,7 @@ class ServedTowers:
     packing: Packing
     head: PairHead
     reader_digest: str  # of the files of the reader
+    query_variant: str | None = None  # that makes query vectors; None: the one measured fastest
     product_variant: Variant = EXACT  # that makes product vectors; fp32 where it was left out
     source: VectorSource | None = None
 
@@ -63,7 +64,8 @@ class ServedTowers:
     def query_vectors(self, queries: Queries) -> Vectors:
         """A unit vector per query, (queries, width)."""
         texts = self.reader.alone(self.reader.read_queries(queries.texts))
-        variant = self.query_form.variant_for(1)  # a request asks with one query
+        # A request asks with one query.
+        variant = self.query_variant or self.query_form.variant_for(1)
         return self._run(self.query_form, texts, variant)
 
     def product_vectors(self, products: Products) -> Packed:
@@ -80,16 +82,15 @@ class ServedTowers:
         """The packed unit vector of each product, made now."""
         packed = np.empty((len(products), self.packing.stride), np.uint8)
         variant = self._product_variant()
-        for start in range(0, len(products), BLOCK_PRODUCTS):
-            rows = np.arange(start, min(start + BLOCK_PRODUCTS, len(products)))
+        for start in range(0, len(products), _BLOCK_PRODUCTS):
+            rows = np.arange(start, min(start + _BLOCK_PRODUCTS, len(products)))
             texts = self.reader.alone(self.reader.read_products(products.take(rows)))
             packed[rows] = self.packing.pack(self._run(self.product_form, texts, variant))
         return packed
 
     def _product_variant(self) -> str:
         """A choice of the options and of what was exported; of no clock and no engine."""
-        there = self.product_variant in self.product_form.variants
-        return self.product_variant if there else EXACT
+        return self.product_form.known(self.product_variant)
 
     def _run(self, form: Form, texts: Sequences, variant: str) -> Vectors:
         return form.run(texts, variant, alike_up_to=self.reader.layout.options.max_tokens)

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.language.reading.sequences import Sequences, padded, ranges, token_batches
+from models.language.reading.sequences import (
+    Sequences,
+    padded,
+    ranges,
+    stacked,
+    token_batches,
+)
 
 LISTS = st.lists(st.lists(st.integers(0, 30_000), max_size=6), max_size=6)
 PAD = 77_777
@@ -58,6 +64,23 @@ class TestSequences:
         assert lists_of(given.take(rows).take(again), "ids") == lists_of(
             given.take(rows[again]), "ids"
         )
+
+    @given(made=sequences(), data=st.data())
+    def test_parts_are_slices_and_stacked_they_are_the_whole(self, made, data):
+        given, ids, segments = made
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(ids)), max_size=4)))
+        parts = [given.part(a, b) for a, b in pairwise([0, *cuts, len(ids)])]
+        assert [lists_of(part, "ids") for part in parts] == [
+            ids[a:b] for a, b in pairwise([0, *cuts, len(ids)])
+        ]
+        whole = stacked(iter(parts))
+        assert lists_of(whole, "ids") == ids
+        assert lists_of(whole, "segments") == segments
+        assert whole.ids.dtype == np.int32
+        if len(ids):
+            assert lists_of(given.followed_by(given), "ids") == lists_of(
+                stacked([given, given]), "ids"
+            )
 
     @given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 5)), max_size=8))
     def test_ranges_are_ranges(self, spans):

@@ -153,6 +153,27 @@ class TestStore:
         assert len(list(tmp_path.glob("*.rows.npy"))) == 1
         assert {path.suffix for path in tmp_path.iterdir()} == {".npy", ".json"}
 
+    @given(
+        stored=st.lists(numbers, max_size=30),
+        kept=st.lists(numbers, max_size=30),
+        batches=st.integers(1, 4),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_what_is_not_kept_is_forgotten(self, tmp_path_factory, stored, kept, batches):
+        store = filled(tmp_path_factory.mktemp("store"), stored, batches=batches)
+        left, before = set(stored) & set(kept), sorted(store.folder.iterdir())
+        assert store.keep_only(keys(*kept)) == len(set(stored)) - len(left)
+        for opened in (store, ProductVectors.open(store.folder)):
+            assert len(opened) == len(left)
+            known, packed = opened.get_many(keys(*stored))
+            assert known.tolist() == [number in left for number in stored]
+            there = [number for number in stored if number in left]
+            np.testing.assert_array_equal(packed, packed_of(there, opened.packing))
+        if left == set(stored):
+            assert sorted(store.folder.iterdir()) == before  # nothing was written for nothing
+        else:
+            assert len(list(store.folder.glob("*.rows.npy"))) == (1 if left else 0)
+
     def test_a_reader_keeps_what_it_opened_while_others_merge(self, tmp_path):
         store = filled(tmp_path, range(20), batches=4)
         reader = ProductVectors.open(tmp_path)
@@ -216,16 +237,18 @@ class TestStore:
         rot(tmp_path, -1, b"\x01")
         with pytest.raises(ReleaseError, match="not what was written"):
             ProductVectors.open(tmp_path)
-        monkeypatch.setattr("models.language.vectors.store._VERIFIED_BYTES", 0)
+        monkeypatch.setattr("models.language.vectors.segments._VERIFIED_BYTES", 0)
         large = ProductVectors.open(tmp_path)
         with pytest.raises(ReleaseError, match="rotted"):
             large.verify()
         large.append(keys(77), packed_of([77], store.packing))
         with pytest.raises(ReleaseError, match="rotted"):
             large.merge()  # it would give what has rotted a new checksum
+        with pytest.raises(ReleaseError, match="rotted"):
+            large.keep_only(keys(*range(40)))
 
     def test_a_vector_that_is_no_number_is_not_known(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("models.language.vectors.store._VERIFIED_BYTES", 0)
+        monkeypatch.setattr("models.language.vectors.segments._VERIFIED_BYTES", 0)
         store = filled(tmp_path, range(50))
         rot(tmp_path, -store.packing.stride, b"\xff" * store.packing.stride)
         opened = ProductVectors.open(tmp_path)

@@ -20,12 +20,16 @@ from models.language.networks.encoder import open_encoder
 from models.language.networks.towers import ComparisonHead, Tower, Towers
 from models.language.reading.reader import TextOptions
 from models.language.reading.sequences import padded
+from models.language.serving.form import Form
 from models.language.serving.options import ServingOptions
 from models.language.training.options import ClassificationOptions, TrainingOptions
+from models.language.vectors import filling
+from models.language.vectors.embedder import Embedder
 from models.language.vectors.packing import Packing
 from models.language.vectors.source import Found, product_keys
 from models.language.vectors.store import ProductVectors
 from models.members.bi_encoder import BiEncoderMember, BiEncoderOptions
+from models.members.lexical import LexicalMember
 from models.pairs import Pairs, Products
 from models.workbench import NO_WORKBENCH, Workbench
 from tests.tiny import tiny_pairs
@@ -118,6 +122,15 @@ class TestVectors:
                     served.encoded_products(products.take(rows)), block[rows]
                 )
 
+    def test_no_clock_decides_what_is_answered_offline(self, shape, monkeypatch):
+        member, pairs = quantised(shape), tiny_pairs()
+        expected = member.predict_logits(pairs)
+        monkeypatch.setattr(Form, "variant_for", lambda *_: "int8")  # whatever was measured
+        np.testing.assert_array_equal(member.predict_logits(pairs), expected)
+        quickest = member.quickest()
+        assert not np.array_equal(quickest.predict_logits(pairs), expected)
+        assert quickest.vectors_identity() == member.vectors_identity()
+
     def test_so_is_that_of_a_query(self, shape):
         served, queries = fitted(shape)._fitted.served, tiny_pairs().queries
         together = served.query_vectors(queries)
@@ -187,24 +200,31 @@ class TestVectors:
         np.testing.assert_array_equal(found, member.predict_logits(asked))
         assert (found != before).any(axis=1).sum() == (pairs.product_rows == 0).sum()
 
-    def test_precomputing_goes_on_where_it_was(self, shape, tmp_path, monkeypatch):
-        monkeypatch.setattr("models.members.bi_encoder.BLOCK_PRODUCTS", 5)
+    @pytest.mark.parametrize("kept", [0, 8])
+    def test_precomputing_goes_on_where_it_was(self, shape, tmp_path, monkeypatch, kept):
+        monkeypatch.setattr(filling, "BLOCK_PRODUCTS", 4)
+        # Written after two blocks, or only with the last: then a kill costs all there was.
+        monkeypatch.setattr(filling, "_WRITTEN_PRODUCTS", kept or 100)
         member, products = fitted(shape), tiny_pairs().products
 
         def killed(done, total):
-            if done >= 10:
+            if done >= 8:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             member.precompute(products, tmp_path / "vectors", killed)
-        store = ProductVectors.open(tmp_path / "vectors")
-        assert len(store) == 10
+        assert len(ProductVectors.open(tmp_path / "vectors")) == kept
         ticks = []
         store = member.precompute(
             products, tmp_path / "vectors", lambda done, total: ticks.append((done, total))
         )
-        assert ticks == [(5, 12), (10, 12), (12, 12)]
+        assert ticks == [(done, 12) for done in range(kept, 13, 4)]
         assert store.get_many(product_keys(products)).known.all()
+        assert len(list((tmp_path / "vectors").glob("*.rows.npy"))) == 1
+
+    def test_nothing_is_precomputed_of_no_products(self, shape, tmp_path):
+        nothing = tiny_pairs().products.take(np.empty(0, np.int64))
+        assert len(fitted(shape).precompute(nothing, tmp_path)) == 0
 
     def test_vectors_of_another_member_are_refused(self, shape, tmp_path):
         other = fitted("twin" if shape == "shared" else "shared")
@@ -213,6 +233,11 @@ class TestVectors:
             fitted(shape).with_vectors(store)
         with pytest.raises(DataError, match="another"):
             fitted(shape).precompute(tiny_pairs().products, tmp_path / "vectors")
+
+    def test_it_is_known_to_compare_vectors(self, shape):
+        assert issubclass(BiEncoderMember, Embedder)
+        assert not issubclass(LexicalMember, Embedder)
+        assert fitted(shape).vectors_identity() == fitted(shape)._fitted.served.identity
 
     def test_a_saved_member_takes_the_vectors_of_the_fitted_one(self, shape, tmp_path):
         member, pairs = fitted(shape), tiny_pairs().without_labels()

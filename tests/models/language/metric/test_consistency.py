@@ -5,14 +5,20 @@ import pytest
 import torch
 from torch import nn
 
+from models.judge.consistency import Classes, ConsistencyTerms
+from models.judge.judged import Judged
 from models.judge.opis import calibration_range, grid, histogram, spread, utility
+from models.judge.verdict import OpisVerdict, Terms
 from models.language.metric.consistency import embedding_consistency
 from models.language.metric.losses import metric_term
 from models.language.metric.options import MetricOptions, TcmOptions
+from models.locales import LOCALES
 from models.pairs import LabelledPairs, Products, Queries
 
+QUICK = Terms(resamples=50, permutations=50)
 
-def judged(seed: int, queries: int = 30, products: int = 20, noise: float = 0.1):
+
+def drawn(seed: int, queries: int = 30, products: int = 20, noise: float = 0.1):
     """Every query with every one of its products, and cosines that differ in spread by query."""
     rng = np.random.default_rng(seed)
     query_rows = np.repeat(np.arange(queries, dtype=np.int32), products)
@@ -35,10 +41,23 @@ def judged(seed: int, queries: int = 30, products: int = 20, noise: float = 0.1)
     return pairs, np.clip(cosines, -1, 1)
 
 
+def by(name: str, pairs: LabelledPairs, cosines: np.ndarray, **given) -> OpisVerdict:
+    """OPIS by query, which is a list in one locale, or by locale."""
+    locales = pairs.locales().astype(np.int64)
+    judged = Judged.of(pairs.labels, pairs.query_rows, pairs.query_rows * len(LOCALES) + locales)
+    classes = {
+        "query": Classes("query", judged.lists, [str(at) for at in range(judged.list_count)]),
+        "locale": Classes("locale", locales, LOCALES),
+    }
+    (found,) = embedding_consistency(cosines, judged, [classes[name]], **{"terms": QUICK, **given})
+    return found
+
+
 class TestConsistency:
+    @pytest.mark.parametrize("labels", [("E",), ("S", "E")], ids="".join)
     @pytest.mark.parametrize("grouping", ["query", "locale"])
-    def test_it_is_the_definition_on_distances_of_unit_vectors(self, grouping):
-        pairs, cosines = judged(1)
+    def test_it_is_the_definition_on_distances_of_unit_vectors(self, grouping, labels):
+        pairs, cosines = drawn(1)
         distances = np.sqrt(2 - 2 * cosines)
         codes = pairs.query_rows * 3 + pairs.locales() if grouping == "query" else pairs.locales()
         codes = np.unique(codes, return_inverse=True)[1]
@@ -54,28 +73,43 @@ class TestConsistency:
             np.bincount(codes[down], minlength=count) >= 2
         )
         expected = spread(curves[enough], np.ones((int(enough.sum()), 1)), 0.1)
-        (found,) = [
-            one for one in embedding_consistency(cosines, pairs) if one.grouping == grouping
-        ]
+        terms = Terms(resamples=50, consistency=ConsistencyTerms(positives=labels))
+        found = by(grouping, pairs, cosines, terms=terms)
         assert found.classes == enough.sum()
-        assert found.opis == pytest.approx(float(expected.opis[0]), rel=1e-6)
-        assert found.epsilon_opis_a == pytest.approx(float(expected.epsilon_a[0]), rel=1e-6)
-        assert found.epsilon_opis_b == pytest.approx(float(expected.epsilon_b[0]), rel=1e-6)
-        low, high = 1 - between.high**2 / 2, 1 - between.low**2 / 2
-        assert found.between == pytest.approx((low, high))
+        values = {name: found.metrics[name].value for name in found.metrics}
+        assert values["opis"] == pytest.approx(float(expected.opis[0]), rel=1e-6)
+        assert values["epsilon_opis_a"] == pytest.approx(float(expected.epsilon_a[0]), rel=1e-6)
+        assert values["epsilon_opis_b"] == pytest.approx(float(expected.epsilon_b[0]), rel=1e-6)
+        assert found.between == pytest.approx((1 - between.low**2 / 2, 1 - between.high**2 / 2))
+        np.testing.assert_allclose(found.thresholds, 1 - thresholds**2 / 2)
+        np.testing.assert_allclose(found.curves["mean"], curves[enough].mean(axis=0))
 
     def test_queries_that_differ_in_spread_are_less_consistent(self):
         values = []
         for noise in (0.0, 0.2):
-            pairs, cosines = judged(2, products=60, noise=noise)
-            values.append(embedding_consistency(cosines, pairs)[0].opis)
+            pairs, cosines = drawn(2, products=60, noise=noise)
+            values.append(by("query", pairs, cosines).metrics["opis"].value)
         assert values[0] < 0.5 * values[1]
 
+    def test_intervals_and_the_difference_to_another_embedding(self):
+        pairs, even = drawn(2, products=60, noise=0.0)
+        _, uneven = drawn(2, products=60, noise=0.2)
+        found = by("query", pairs, uneven, against=even)
+        opis = found.metrics["opis"]
+        assert opis.low < opis.value
+        (other,) = (by("query", pairs, even).metrics["opis"],)
+        difference = found.comparison["opis"]
+        assert (difference.first, difference.second) == (opis.value, other.value)
+        assert difference.difference.low > 0
+        assert difference.p < 0.05
+        same = by("query", pairs, even, against=even).comparison["opis"]
+        assert (same.difference.value, same.p) == (0, 1)
+
     def test_it_says_why_there_is_none(self):
-        pairs, cosines = judged(3, queries=1)
-        by_locale = embedding_consistency(np.full(len(cosines), 0.5), pairs)[1]
-        assert np.isnan(by_locale.opis)
-        assert "no range" in by_locale.reason
+        pairs, cosines = drawn(3, queries=1)
+        by_locale = by("locale", pairs, np.full(len(cosines), 0.5))
+        assert by_locale.metrics["opis"].value is None
+        assert "no range" in by_locale.undefined
 
 
 CLASSES, EACH, WIDTH = 30, 20, 8

@@ -1,0 +1,81 @@
+"""A folder of stores, one per product tower, from which members take their own.
+
+    <shelf>/
+      <member>-<identity>/     the store of one member, by its name and the start of its digest
+
+A member that is trained again has another digest, and so another place: its old vectors are never
+taken for its own, and are there again when the member before is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from models.errors import ReleaseError
+from models.language.vectors.embedder import Embedder, EmbeddingMember
+from models.language.vectors.store import ABOUT_FILE, ProductVectors
+from models.member import Member
+
+# Within a registry: where vectors lie of which nobody said otherwise.
+VECTORS: Final = "vectors"
+_DIGITS: Final = 12
+
+
+@dataclass(frozen=True)
+class Supplied:
+    """Members with the vectors that were found for them."""
+
+    members: Sequence[Member]  # all that were given, in their order
+    products: Mapping[str, int]  # in the store of each member that has one
+    missing: Sequence[str]  # members that compare vectors and have none
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The stores in one folder; it need not be there."""
+
+    folder: Path
+
+    def place_of(self, member: EmbeddingMember) -> Path:
+        """Where the store of `member` is or would be."""
+        return self.folder / f"{member.name}-{member.vectors_identity()[:_DIGITS]}"
+
+    def find(self, member: EmbeddingMember) -> ProductVectors | None:
+        """The store of `member`; None without one, an error if it is damaged."""
+        place = self.place_of(member)
+        return ProductVectors.open(place) if (place / ABOUT_FILE).exists() else None
+
+    def get(self, member: EmbeddingMember) -> ProductVectors:
+        """The store of `member`, which must be here: those of others do not help it."""
+        store = self.find(member)
+        if store is None:
+            here = sorted(path.parent.name for path in self.folder.glob(f"*/{ABOUT_FILE}"))
+            raise ReleaseError(
+                f"{self.folder} holds no product vectors of member {member.name!r} as it is "
+                f"({self.place_of(member).name}), but {', '.join(here) or 'none at all'}: compute "
+                "them with esci precompute, as after every training, or leave the vectors out"
+            )
+        return store
+
+    def supply(self, members: Sequence[Member], *, required: bool) -> Supplied:
+        """The members, each with its store; where `required`, all that compare vectors have one."""
+        given: list[Member] = []
+        products: dict[str, int] = {}
+        missing = []
+        for member in members:
+            if isinstance(member, Embedder):
+                embedder = cast(EmbeddingMember, member)
+                store = self.get(embedder) if required else self.find(embedder)
+                if store is not None:
+                    products[member.name] = len(store)
+                    given.append(embedder.with_vectors(store))
+                    continue
+                missing.append(member.name)
+            given.append(member)
+        if required and not products:
+            raise ReleaseError(
+                f"{self.folder} is to give product vectors, and no member compares any: "
+                f"{', '.join(member.name for member in members)}; leave the vectors out"
+            )
+        return Supplied(given, products, missing)

@@ -1,0 +1,89 @@
+"""The folder of stores that members take their own from."""
+
+import dataclasses
+
+import pytest
+
+from models.errors import ReleaseError
+from models.language.vectors.embedder import Embedder
+from models.language.vectors.packing import Packing
+from models.language.vectors.shelf import Shelf
+from models.language.vectors.store import ABOUT_FILE, ProductVectors
+from models.members.lexical import LexicalMember
+
+OLD, NEW = "0" * 12 + "a" * 52, "1" * 12 + "a" * 52
+
+
+@dataclasses.dataclass(frozen=True)
+class Towers:
+    """As much of a member as a shelf asks for."""
+
+    name: str
+    identity: str = NEW
+    source: ProductVectors | None = None
+
+    def vectors_identity(self):
+        return self.identity
+
+    def precompute(self, products, folder, tick=None):  # noqa: ARG002
+        return ProductVectors.create(folder, self.identity, Packing("fp16", 4))
+
+    def with_vectors(self, source):
+        assert source.identity == self.identity
+        return dataclasses.replace(self, source=source)
+
+    def similarities(self, pairs):  # noqa: ARG002
+        raise AssertionError
+
+
+def stored(shelf: Shelf, member: Towers) -> Towers:
+    member.precompute([], shelf.place_of(member))
+    return member
+
+
+def test_every_member_finds_its_own_store(tmp_path):
+    shelf = Shelf(tmp_path / "shelf")
+    mine, twin, again = Towers("bi"), Towers("other"), Towers("bi", OLD)
+    assert isinstance(mine, Embedder)
+    assert shelf.find(mine) is None
+    for member in (mine, twin, again):
+        stored(shelf, member)
+    places = {member: shelf.place_of(member) for member in (mine, twin, again)}
+    assert len(set(places.values())) == 3
+    assert {path.parent for path in places.values()} == {shelf.folder}
+    for member, place in places.items():
+        assert shelf.get(member).folder == place
+        assert shelf.get(member).identity == member.identity
+
+
+def test_members_come_back_in_their_order_with_what_they_found(tmp_path):
+    shelf = Shelf(tmp_path)
+    mine, twin, lexical = stored(shelf, Towers("bi")), Towers("other"), LexicalMember("lexical")
+    found = shelf.supply([lexical, twin, mine], required=False)
+    assert found.members[:2] == [lexical, twin]
+    assert found.members[2].source.folder == shelf.place_of(mine)
+    assert (found.products, found.missing) == ({"bi": 0}, ["other"])
+
+
+def test_where_vectors_are_required_every_member_has_its_own(tmp_path):
+    shelf = Shelf(tmp_path)
+    mine, twin, lexical = (
+        stored(shelf, Towers("bi", OLD)),
+        Towers("other"),
+        LexicalMember("lexical"),
+    )
+    assert not shelf.supply([lexical, mine], required=True).missing
+    with pytest.raises(ReleaseError, match=r"'other' .*but bi-000000000000: compute them"):
+        shelf.supply([mine, twin], required=True)
+    with pytest.raises(ReleaseError, match=r"'bi' .*\(bi-111111111111\), but bi-000000000000"):
+        shelf.supply([Towers("bi")], required=True)
+    with pytest.raises(ReleaseError, match="no member compares any: lexical; leave the vectors"):
+        shelf.supply([lexical], required=True)
+
+
+def test_a_damaged_store_is_no_missing_one(tmp_path):
+    shelf = Shelf(tmp_path)
+    mine = stored(shelf, Towers("bi"))
+    (shelf.place_of(mine) / ABOUT_FILE).write_text("{}")
+    with pytest.raises(ReleaseError, match="compute the product vectors again"):
+        shelf.supply([mine], required=False)

@@ -1,0 +1,64 @@
+"""A demo catalogue, a run of one tiny bi-encoder on it, and the registry it was published to."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from models.language.metric.options import MetricOptions
+from models.language.reading.reader import TextOptions
+from models.language.serving.options import ServingOptions
+from models.language.training.options import TrainingOptions
+from models.members.bi_encoder import BiEncoderOptions
+from models.release_registry import ReleaseRegistry
+from models.typed import plain
+from pipelines.config import MemberConfig, TrainConfig
+from pipelines.demo.generate import generate
+from pipelines.demo.options import DemoOptions
+from pipelines.publish import publish
+from pipelines.training.train import train_run
+
+OPTIONS = BiEncoderOptions(
+    backbone="tiny",
+    hidden=0,
+    text=TextOptions(max_tokens=32, query_tokens=16, fields=(("title", 24), ("brand", 6))),
+    training=TrainingOptions(epochs=1, batch_size=32, learning_rate=3e-3, precision="fp32"),
+    metric=MetricOptions(loss="info_nce"),
+    serving=ServingOptions(variants=("fp32",), measure_seconds=0, exact_flip_rate=1),
+)
+
+
+class Made(NamedTuple):
+    """Folders that no test may change."""
+
+    data: Path
+    run: Path
+    registry: Path
+
+    @property
+    def release(self) -> Path:
+        champion = ReleaseRegistry(self.registry).champion()
+        assert champion
+        return champion
+
+    @property
+    def member(self) -> Path:
+        return self.run / "members" / "bi"
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> Made:
+    """Made once, also where several workers of pytest ask: to export a network takes seconds."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    found = Made(*(base / "embedding" / name for name in Made._fields))
+    with (base / "embedding.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not found.registry.exists():  # it is made last
+            generate(found.data, DemoOptions(products=200))
+            member = MemberConfig(name="bi", kind="bi_encoder", options=plain(OPTIONS))
+            train_run(found.data, found.run, TrainConfig(members=[member]), threads=1)
+            publish(found.run, found.data, ReleaseRegistry(found.registry))
+    return found
