@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Batches that are sorted together. Few leave padding; with all, the same pairs would meet in every
-# epoch. With lengths as product texts have them, 10 leave 11 % padding, 100 leave 1.4 %, and
-# batches drawn without sorting 40 % and more.
+# epoch. The training pairs of esci_real in batches of 32, at most 256 tokens long: 10 leave 10 %
+# padding, 100 leave 1.5 %, and batches drawn without sorting 52 %.
 _POOL: Final = 100
 
 

@@ -41,10 +41,10 @@ class TrainingOptions:
     cache_megabytes: int = 8192  # on disk; beyond, the lower layers are computed at every step
     cache_precision: Literal["fp16", "bf16", "fp32"] = "fp16"
     ema: float = 0.0  # decay of the running mean of the weights, as in 0.999
-    fgm: float = 0.0  # length of the adversary's push against the embeddings; doubles the time
+    fgm: float = 0.0  # length of the adversary's push on the embeddings; a second pass every step
     checkpointing: bool = False  # recompute activations in the backward pass: slower, less memory
     # auto: bf16 on a GPU that has it, else fp32. Processors with bf16 instructions gain from it too
-    # (1.7 times the pairs per second where it was measured), but have to be asked.
+    # (benchmarks/README.md), but have to be asked.
     precision: Precision = "auto"
     evaluations_per_epoch: int = 1
     patience: int = 0  # evaluations without a better score before training stops
