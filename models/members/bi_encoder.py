@@ -157,6 +157,7 @@ class BiEncoderMember:
         from models.language.metric.fitting import export_towers, train_towers
         from models.language.networks.encoder import open_encoder
         from models.language.networks.towers import Towers
+        from models.language.serving.network import check_size
         from models.language.training.steps.processes import is_first
 
         if not len(train):
@@ -192,6 +193,8 @@ class BiEncoderMember:
                     options.hidden,
                     options.dropout,
                 )
+        for tower in towers.named().values():
+            check_size(tower)
         identity = training_identity(_KIND, FORMAT, plain(options), backbone.sha256, train, valid)
         curve = train_towers(
             towers,

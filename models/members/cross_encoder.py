@@ -3,9 +3,9 @@
 It answers with onnxruntime, tokenizers and numpy; torch is there when it is fitted.
 """
 
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
@@ -24,13 +24,15 @@ from models.language.folder import (
     open_sealed,
     seal,
 )
-from models.language.presets import LoraOptions, Pooling, Preset
+from models.language.preflight import backbone_needs
+from models.language.presets import LoraOptions, PairPooling, Preset
 from models.language.reading.reader import Reader, TextOptions
 from models.language.serving.form import Form
 from models.language.serving.options import ServingOptions
 from models.language.training.identity import training_identity
 from models.language.training.options import ClassificationOptions, TrainingOptions
 from models.member import Cost, Logits
+from models.needs import Needs
 from models.pairs import LabelledPairs, Pairs
 from models.registry import named_extra
 from models.typed import STRICT, complaints, parse, plain
@@ -54,7 +56,7 @@ class CrossEncoderOptions:
     backbone: str = "minilm"
     allow_download: bool = False  # of the backbone, when fitted; a fitted member needs no network
     text: TextOptions = field(default_factory=TextOptions)
-    pooling: Pooling | None = None  # None: the backbone's preset
+    pooling: PairPooling | None = None  # None: the backbone's preset
     dropout: float = 0.1  # before the head; the backbone has its own
     # Adapters instead of all weights. None: as the backbone's preset has it; false: none.
     lora: LoraOptions | bool | None = None
@@ -68,6 +70,10 @@ class CrossEncoderOptions:
             raise ConfigError(f"dropout {self.dropout}: expected 0 to below 1")
         if self.seed < 0:
             raise ConfigError(f"seed {self.seed}: expected 0 or more")
+
+    def needs(self) -> Needs:
+        """The backbone, and what adapters take."""
+        return backbone_needs(self.backbone, self.lora, allow_download=self.allow_download)
 
     def resolved(self, preset: Preset) -> "CrossEncoderOptions":
         """The same with what was left open taken from the backbone's preset."""
@@ -86,6 +92,7 @@ class _Fitted:
     reader: Reader
     form: Form
     files: Sealed
+    variant: str | None  # of the form, that answers; None: what was measured fastest
 
 
 class CrossEncoderMember:
@@ -97,6 +104,7 @@ class CrossEncoderMember:
         self.name = name
         self.options = options or CrossEncoderOptions()
         self._fitted: _Fitted | None = None
+        self._source: Self | None = None  # that was fitted: its folder goes when it does
 
     @named_extra(_KIND, "be fitted")
     def fit(
@@ -105,7 +113,7 @@ class CrossEncoderMember:
         """Train the network, keeping what is best on `valid`, and export it.
 
         The export is compared with the trained network on `valid`, or on `train` where that is
-        empty.
+        empty. Of several processes that train together the first alone exports, and is fitted.
         """
         # Imported here: what answers must not need them.
         import torch
@@ -114,18 +122,19 @@ class CrossEncoderMember:
         from models.language.networks.cross import CrossNetwork
         from models.language.networks.encoder import open_encoder
         from models.language.serving.export import export_form
+        from models.language.serving.network import check_size
         from models.language.training.pair_classifier import train_on_pairs
+        from models.language.training.steps.processes import is_first
 
         if not len(train):
             raise DataError(
                 f"member {self.name!r} has no training pairs; expected at least one labelled pair"
             )
         self._fitted = None
-        workshop = Workshop(self, self.name)
-        with TemporaryDirectory(prefix="backbone-") as scratch:
+        with bench.scratch("backbone") as scratch:
             backbone = find_backbone(
                 self.options.backbone,
-                Path(scratch),
+                scratch,
                 texts=every_text(train),
                 seed=self.options.seed,
                 allow_download=self.options.allow_download,
@@ -141,6 +150,7 @@ class CrossEncoderMember:
                     checkpointing=options.training.checkpointing,
                 )
                 network = CrossNetwork(encoder, options.dropout)
+        check_size(network)
         identity = training_identity(_KIND, FORMAT, plain(options), backbone.sha256, train, valid)
         curve = train_on_pairs(
             network,
@@ -153,6 +163,9 @@ class CrossEncoderMember:
             bench=bench,
             identity=identity,
         )
+        if not is_first():
+            return self
+        workshop = Workshop(self, self.name, bench)
         network.cpu().eval()
         network.save(workshop.path / TRAINED)
         reader.save(workshop.path / TRAINED)
@@ -168,6 +181,7 @@ class CrossEncoderMember:
             takes_segments=encoder.takes_segments,
             options=options.serving,
             answers=lambda run: run(held_out),
+            rows_are_logits=True,
         )
         made = how_made(
             train=train,
@@ -186,17 +200,29 @@ class CrossEncoderMember:
             options=plain(self.options),
             made=made,
         )
-        self._fitted = _opened(files)
+        self._fitted = _opened(files, self.options.serving)
         return self
 
     def predict_logits(self, pairs: Pairs) -> Logits:
-        """Four logits per pair, by the exported network."""
+        """Four logits per pair, by the exported variant that the options name for this."""
         fitted = self._whole()
         logits = np.empty((len(pairs), len(LABELS)), np.float32)
         for start in range(0, len(pairs), _CHUNK):
             rows = np.arange(start, min(start + _CHUNK, len(pairs)))
-            logits[rows] = fitted.form.run(fitted.reader.read_pairs(pairs.take(rows)))
+            logits[rows] = fitted.form.run(
+                fitted.reader.read_pairs(pairs.take(rows)), fitted.variant
+            )
         return logits
+
+    def quickest(self) -> Self:
+        """This member, answering by what was measured fastest for as many pairs as it is asked.
+
+        For requests that somebody waits for. What it says then lies within the gate of the export
+        from what this member says, and depends on how many pairs are asked together.
+        """
+        other = copy(self)
+        other._fitted, other._source = replace(self._whole(), variant=None), self
+        return other
 
     def cost(self) -> Cost:
         """What a benchmark measured, zero where none did."""
@@ -219,7 +245,7 @@ class CrossEncoderMember:
                 "train the member again, or run the version that wrote it"
             ) from error
         member = cls(files.about["name"], options)
-        member._fitted = _opened(files)
+        member._fitted = _opened(files, options.serving)
         return member
 
     def _whole(self) -> _Fitted:
@@ -230,7 +256,7 @@ class CrossEncoderMember:
         return self._fitted
 
 
-def _opened(files: Sealed) -> _Fitted:
+def _opened(files: Sealed, serving: ServingOptions) -> _Fitted:
     """What answers, from a whole folder."""
 
     def trained() -> "nn.Module":
@@ -239,4 +265,4 @@ def _opened(files: Sealed) -> _Fitted:
         return CrossNetwork.load(files.path / TRAINED)
 
     form = Form.load(files.path / FORM, trained=trained)
-    return _Fitted(Reader.load(files.path), form, files)
+    return _Fitted(Reader.load(files.path), form, files, form.known(serving.offline))

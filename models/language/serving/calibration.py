@@ -8,6 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from models.language.reading.sequences import Sequences, padded
+from models.language.serving.engines import asked_threads
 
 _TEXTS: Final = 128  # run one by one: padding is not what activations are like
 _TOKENS: Final = 1024  # kept of them
@@ -28,6 +29,7 @@ def activations(
         onnx.ValueInfoProto(name=name) for name in values if name not in known
     )
     options = ort.SessionOptions()
+    options.intra_op_num_threads = asked_threads()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
     session = ort.InferenceSession(

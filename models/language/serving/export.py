@@ -4,20 +4,21 @@ The only part of serving that needs torch and onnx, which are imported when it i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import EsciError, ExportError, missing_module
+from models.errors import DataError, ExportError, missing_module
 from models.files import atomic_file, file_sha256
 from models.language.reading.sequences import Sequences, padded
 from models.language.serving.batches import Run, run_batches
+from models.language.serving.doubt import leads, smallest_doubt
 from models.language.serving.engines import asked_threads
 from models.language.serving.form import Form
-from models.language.serving.gate import UNMEASURED, Gap, complaint, measure_gap
+from models.language.serving.gate import UNMEASURED, complaint, measure_gap
 from models.language.serving.manifest import FORMAT, Exported, FormReport, write_manifest
 from models.language.serving.measure import machine_name, milliseconds_by_shape
 from models.language.serving.options import EXACT, INT8, ServingOptions
@@ -39,14 +40,16 @@ def export_form(
     takes_segments: bool,
     options: ServingOptions,
     answers: Callable[[Run], Logits],
+    rows_are_logits: bool = False,
 ) -> FormReport:
     """Write `module(ids, mask, segments) -> (texts, width)` and its variants into `folder`.
 
     `sample` are texts of the kind that will be asked: they calibrate int8, and times are measured
-    on them. `answers` gives logits of held-out pairs by way of a run; it is asked once of the
-    trained network and once of each variant, and the gate judges the gap. float32 that fails is an
-    ExportError; another variant that fails is left out, and the report says why. The module is
-    moved to the CPU and set to evaluation.
+    on them. `answers` gives logits of held-out pairs by way of a run; it is asked of the trained
+    network and of each variant, and the gate judges the gap. float32 that fails is an ExportError;
+    another variant that fails is left out, and the report says why. Where `rows_are_logits`, that
+    is, `answers` returns what a run does, int8 leaves close decisions to float32 (see `doubt`).
+    The module is moved to the CPU and set to evaluation.
     """
     if not len(sample):
         raise ExportError("no texts to try an export on; expected a sample of at least one")
@@ -67,7 +70,6 @@ def export_form(
             trained, texts, width=width, pad_id=pad_id, batch_tokens=options.batch_tokens
         )
 
-    expected = answers(run_trained)
     report = FormReport(
         format=FORMAT,
         pad_id=pad_id,
@@ -78,26 +80,22 @@ def export_form(
         machine=machine_name(),
         threads=asked_threads(options.threads),
     )
+    judge = _Judge(folder, report, options, answers, answers(run_trained), rows_are_logits)
     exact = onnx_network(module, sample, takes_segments)
-    judge = _Judge(folder, report, options, answers, expected)
-    served = judge.written(EXACT, exact)
-    if isinstance(served, str):
+    if wrong := judge.refuses(EXACT, exact):
         raise ExportError(
-            f"the exported network does not answer as the trained one does: {served}; "
+            f"the exported network does not answer as the trained one does: {wrong}; "
             "it is not served. Raise the limits only where the cause is known"
         )
-    kept: dict[str, Exported] = {EXACT: served}
     left_out: dict[str, str] = {}
     if INT8 in options.variants:
         scales = rounded(exact, sample, pad_id)
         for share in options.spared:
-            found = judge.written(INT8, quantised(scales, share), share)
-            if not isinstance(found, str):
-                kept[INT8] = found
+            wrong = judge.refuses(INT8, quantised(scales, share), spared=share)
+            if not wrong:
                 left_out.clear()
                 break
-            left_out[INT8] = found
-    report = replace(report, variants=kept, left_out=left_out)
+            left_out[INT8] = wrong
     measured = {
         name: replace(
             about,
@@ -105,50 +103,72 @@ def export_form(
                 judge.run(name, about), sample, options.shapes, options.measure_seconds
             ),
         )
-        for name, about in kept.items()
+        for name, about in judge.kept.items()
     }
-    report = replace(report, variants=measured)
+    report = replace(report, variants=measured, left_out=left_out)
     write_manifest(folder, report)
     return report
 
 
-@dataclass(frozen=True)
 class _Judge:
     """Writes variants, and keeps those that pass their gate."""
 
-    folder: Path
-    report: FormReport
-    options: ServingOptions
-    answers: Callable[[Run], Logits]
-    expected: Logits
+    def __init__(
+        self,
+        folder: Path,
+        report: FormReport,
+        options: ServingOptions,
+        answers: Callable[[Run], Logits],
+        expected: Logits,
+        rows_are_logits: bool,
+    ) -> None:
+        self.kept: dict[str, Exported] = {}
+        self._folder, self._report, self._options = folder, report, options
+        self._answers, self._expected = answers, expected
+        self._rows_are_logits = rows_are_logits
 
-    def written(self, variant: str, network: "ModelProto", spared: float = 0.0) -> Exported | str:
-        """The variant in its file, or, with no file, what is wrong with it."""
-        path = self.folder / f"{variant}{_SUFFIX}"
+    def refuses(self, variant: str, network: "ModelProto", spared: float = 0.0) -> str:
+        """What is wrong with the variant, in words, and its file gone; or nothing, and it is kept.
+
+        float32 comes first: others lean on it.
+        """
+        path = self._folder / f"{variant}{_SUFFIX}"
         with atomic_file(path) as scratch:
             scratch.write_bytes(network.SerializeToString(deterministic=True))
         about = Exported(path.name, file_sha256(path), UNMEASURED, {}, spared)
-        gap, wrong = self._gap(variant, about)
+        try:
+            about = self._judged(variant, about)
+            wrong = complaint(variant, about.gap, self._options)
+        except DataError:  # of the pairs, not of the network
+            raise
+        except Exception as error:  # an exception per cause, with no root of its own
+            wrong = f"{variant} does not run: {error}"
         if wrong:
             path.unlink()
-            return wrong
-        return replace(about, gap=gap)
+        else:
+            self.kept[variant] = about
+        return wrong
 
     def run(self, variant: str, about: Exported) -> Run:
         """The variant as it will be served."""
         form = Form(
-            self.folder,
-            replace(self.report, variants={variant: about}),
+            self._folder,
+            replace(self._report, variants={**self.kept, variant: about}),
             engine="onnxruntime",
-            threads=self.report.threads,
+            threads=self._report.threads,
         )
         return lambda texts: form.run(texts, variant)
 
-    def _gap(self, variant: str, about: Exported) -> tuple[Gap, str]:
-        try:
-            gap = measure_gap(self.expected, self.answers(self.run(variant, about)))
-        except EsciError:
-            raise
-        except Exception as error:  # an exception per cause, with no root of its own
-            return UNMEASURED, f"{variant} does not run: {error}"
-        return gap, complaint(variant, gap, self.options)
+    def _judged(self, variant: str, about: Exported) -> Exported:
+        """`about` with its gap, as it is or with as much doubt as it needs."""
+        served = self._answers(self.run(variant, about))
+        gap = measure_gap(self._expected, served)
+        if variant == EXACT or not self._rows_are_logits or gap.largest_difference < 0:
+            return replace(about, gap=gap)
+        doubt = smallest_doubt(self._expected, served, self._options.flip_rate)
+        if not doubt:
+            return replace(about, gap=gap)
+        about = replace(about, doubt=doubt)
+        gap = measure_gap(self._expected, self._answers(self.run(variant, about)))
+        doubted = float((leads(served) <= doubt).mean())
+        return replace(about, gap=replace(gap, doubted=doubted))

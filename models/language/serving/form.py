@@ -6,7 +6,7 @@ It needs numpy and an engine; torch only where the engine is torch.
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.errors import ConfigError, missing_module
 from models.language.reading.sequences import Sequences
 from models.language.serving.batches import plan, run_plan
+from models.language.serving.doubt import DoubtingSession
 from models.language.serving.engines import (
     OnnxRuntimeSession,
     OpenVinoSession,
@@ -62,7 +63,7 @@ class Form:
             name: exported.milliseconds for name, exported in report.variants.items()
         }
         self._sessions: dict[tuple[str, bool], Session] = {}
-        self._lock = Lock()
+        self._lock = RLock()
 
     @classmethod
     def load(
@@ -103,6 +104,10 @@ class Form:
             return EXACT
         return fastest_variant(self._milliseconds, texts)
 
+    def known(self, variant: str) -> str:
+        """`variant` where it was exported, or else float32: no clock has a say in it."""
+        return variant if variant in self.report.variants else EXACT
+
     def open(self) -> None:
         """Open every variant that some number of texts asks for, so that no request has to wait."""
         asked = {
@@ -119,7 +124,8 @@ class Form:
 
         A row depends on its own text, and on the others only in that their number chooses the
         variant, unless one is named; and in the last bits, unless `alike_up_to` (see `run_plan`)
-        says how many tokens a text may have.
+        says how many tokens a text may have. Where int8 is nearly in doubt, it is the last bits
+        that choose between it and float32.
         """
         width, pad_id = self.report.width, self.report.pad_id
         if not len(texts):
@@ -145,7 +151,11 @@ class Form:
         Batches that are side by side, one thread each, wait for each other only at the end; a
         batch alone has all threads.
         """
-        key = (EXACT, True) if self.engine == "torch" else (variant, whole or self.threads == 1)
+        if variant not in self.report.variants:
+            raise ConfigError(f"no variant {variant!r}; there are {', '.join(self.variants)}")
+        if self.engine != "onnxruntime":
+            variant = EXACT
+        key = (variant, whole or self.threads == 1 or self.engine == "torch")
         with self._lock:
             if key not in self._sessions:
                 self._sessions[key] = self._opened(*key)
@@ -154,12 +164,14 @@ class Form:
     def _opened(self, variant: str, whole: bool) -> Session:
         if self.engine == "torch":
             return self._torch()
-        if variant not in self.report.variants:
-            raise ConfigError(f"no variant {variant!r}; there are {', '.join(self.variants)}")
-        path = self._folder / self.report.variants[variant].file
+        exported = self.report.variants[variant]
+        path = self._folder / exported.file
         if self.engine == "openvino":
             return OpenVinoSession(path, self.threads, 1 if whole else self.threads)
-        return OnnxRuntimeSession(path, self.threads if whole else 1)
+        session = OnnxRuntimeSession(path, self.threads if whole else 1)
+        if not exported.doubt:
+            return session
+        return DoubtingSession(session, self._session(EXACT, whole), exported.doubt)
 
     def _torch(self) -> Session:
         try:

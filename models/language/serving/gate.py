@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from models.errors import DataError
+from models.errors import DataError, ExportError
 from models.language.serving.options import EXACT, ServingOptions
 from models.member import Logits
 from models.typed import STRICT
@@ -20,6 +20,7 @@ class Gap:
     pairs: int
     largest_difference: float  # of any logit; -1 where one of them is not finite
     flip_rate: float  # the share of pairs whose label changes
+    doubted: float = 0.0  # the share of pairs that were left to float32
 
 
 # Of what is yet to be compared: no gate lets it through.
@@ -34,7 +35,7 @@ def measure_gap(trained: Logits, served: Logits) -> Gap:
     if not len(trained):
         raise DataError("no held-out pairs to compare an export on; expected at least one")
     if trained.shape != served.shape:
-        raise DataError(
+        raise ExportError(
             f"the exported network gave logits of shape {served.shape}; expected {trained.shape}"
         )
     difference = float(np.abs(served.astype(np.float64) - trained).max())
@@ -58,6 +59,8 @@ def complaint(variant: str, gap: Gap, options: ServingOptions) -> str:
         wrong.append(f"a logit differs by {gap.largest_difference:.3g}, allowed is {most:g}")
     if gap.flip_rate > often:
         wrong.append(f"{gap.flip_rate:.2%} of the labels change, allowed are {often:.2%}")
+    if gap.doubted > options.doubted:
+        wrong.append(f"{gap.doubted:.2%} are left to {EXACT}, allowed are {options.doubted:.2%}")
     if not wrong:
         return ""
     return f"{variant} on {gap.pairs} held-out pairs: {'; '.join(wrong)}"

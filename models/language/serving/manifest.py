@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from models.errors import EsciError, ReleaseError
 from models.files import file_sha256, read_json, write_json
 from models.language.serving.gate import Gap
+from models.language.serving.options import EXACT
 from models.typed import STRICT, complaints, parse, plain
 
 FORMAT: Final = 1
@@ -27,6 +28,7 @@ class Exported:
     gap: Gap
     milliseconds: dict[int, float]  # of a request of so many texts; empty where not measured
     spared: float = 0.0  # share of the matrix products left in floats to pass the gate
+    doubt: float = 0.0  # logits whose largest leads by no more are answered by float32
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,11 @@ def read_manifest(folder: Path) -> FormReport:
         report = parse(FormReport, found)
     except ValidationError as error:
         raise ReleaseError(f"{path}: {complaints(error)}") from error
-    if not report.variants:
-        raise ReleaseError(f"{path} names no variant; expected at least one: restore the folder")
+    if EXACT not in report.variants:
+        raise ReleaseError(
+            f"{path} names the variants {list(report.variants)}; expected {EXACT} among them, "
+            "which the others lean on: restore the folder"
+        )
     for variant, exported in report.variants.items():
         file = folder / exported.file
         if file.parent != folder or not file.is_file():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from models.errors import ExportError
+from models.errors import ConfigError, ExportError
 from models.language.reading.sequences import Sequences
 from models.language.serving.graph.attention import fuse_attention
 from models.language.serving.graph.editing import from_onnx, tidied, to_onnx
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 INPUTS: Final = ("ids", "mask", "segments")
 OUTPUT: Final = "rows"
 _EXAMPLE: Final = (2, 16)  # texts and tokens; neither may be 0 or 1, which would be taken for fixed
+# The first version of the standard's operations with attention. The exporter, asked for it, writes
+# rotary embeddings that onnxruntime refuses; so it writes an older one, which is lifted.
+_OPERATIONS: Final = 23
+_MOST_BYTES: Final = 2**31 - 2**26  # of weights: a protobuf ends at 2 GiB, and there is the graph
+
+
+def check_size(module: "nn.Module") -> None:
+    """Refuse a network too large to be exported: before it is trained, not after."""
+    size = sum(4 * parameter.numel() for parameter in module.parameters())
+    if size > _MOST_BYTES:
+        raise ConfigError(
+            f"the network has {size / 2**30:.1f} GiB of weights, and the ONNX file that a member "
+            f"answers from holds {_MOST_BYTES / 2**30:.1f}; expected a smaller backbone"
+        )
 
 
 def onnx_network(module: "nn.Module", sample: Sequences, takes_segments: bool) -> "onnx.ModelProto":
@@ -29,30 +43,44 @@ def onnx_network(module: "nn.Module", sample: Sequences, takes_segments: bool) -
 
     Inputs are int64 `ids`, `mask` and, where `takes_segments`, `segments`; the output is `rows`.
     """
+    graph = from_onnx(as_exported(module, sample, takes_segments))
+    fuse_attention(graph)
+    select_early(graph)
+    return to_onnx(tidied(graph))
+
+
+def as_exported(module: "nn.Module", sample: Sequences, takes_segments: bool) -> "onnx.ModelProto":
+    """`module` as torch exports it, before anything is done to make it quick."""
     import torch
+    from onnxscript.version_converter import convert_version
 
     ids = torch.from_numpy(np.resize(sample.ids, _EXAMPLE).astype(np.int64))
     mask = torch.ones_like(ids)
     mask[1, -2:] = 0
     given = (ids, mask, torch.zeros_like(ids))[: 3 if takes_segments else 2]
     sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    with torch.no_grad(), _quiet():
-        program = torch.onnx.export(
-            _network(module, takes_segments).eval(),
-            given,
-            dynamo=True,
-            dynamic_shapes=(sizes,) * len(given),
-            input_names=list(INPUTS[: len(given)]),
-            output_names=[OUTPUT],
-            external_data=False,
-            verbose=False,
-        )
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                _network(module, takes_segments).eval(),
+                given,
+                dynamo=True,
+                dynamic_shapes=(sizes,) * len(given),
+                input_names=list(INPUTS[: len(given)]),
+                output_names=[OUTPUT],
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # an exception per cause, with no root of its own
+        raise ExportError(
+            f"torch cannot write {type(module).__name__} as ONNX: {error}; expected a network "
+            "whose operations do not depend on what the tokens are"
+        ) from error
     if program is None:
         raise ExportError("torch.onnx.export wrote nothing; expected a program")
     graph = from_onnx(_bare(program.model_proto))
-    fuse_attention(graph)
-    select_early(graph)
-    return to_onnx(tidied(graph))
+    convert_version(graph, _OPERATIONS)
+    return to_onnx(graph)
 
 
 def _network(module: "nn.Module", takes_segments: bool) -> "nn.Module":

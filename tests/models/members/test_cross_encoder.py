@@ -1,3 +1,4 @@
+import gc
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from models.language.networks.encoder import open_encoder
 from models.language.presets import PRESETS, LoraOptions
 from models.language.reading.reader import Reader
 from models.language.reading.sequences import padded
+from models.language.serving.form import Form
 from models.members.cross_encoder import CrossEncoderMember, CrossEncoderOptions
 from models.registry import make_member
 from models.workbench import Workbench
@@ -48,7 +50,8 @@ def made(**changes) -> CrossEncoderMember:
 @pytest.fixture(scope="module")
 def member() -> CrossEncoderMember:
     pairs = tiny_pairs()
-    return made().fit(pairs, pairs)
+    loose = {"measure_seconds": 0, "largest_difference": 9, "flip_rate": 1}
+    return made(serving=loose).fit(pairs, pairs)
 
 
 @pytest.fixture
@@ -79,6 +82,12 @@ class TestOptions:
             CrossEncoderOptions(dropout=1.5)
         with pytest.raises(ConfigError, match="colour"):
             make_member("cross_encoder", "x", {"training": {"colour": 1}})
+
+    def test_what_no_file_can_hold_is_refused_before_it_is_trained(self, monkeypatch):
+        monkeypatch.setattr("models.language.serving.network._MOST_BYTES", 1000)
+        monkeypatch.setattr("models.language.training.pair_task.PairTask.loss", None)
+        with pytest.raises(ConfigError, match=r"0\.0 GiB of weights"):
+            made().fit(tiny_pairs(), NOBODY)
 
     def test_no_training_pairs_are_refused(self):
         with pytest.raises(DataError, match="no training pairs"):
@@ -170,19 +179,55 @@ np.testing.assert_array_equal(member.predict_logits(tiny_pairs()), np.load({str(
         assert done.returncode == 0, done.stderr
 
 
+class TestVariants:
+    @pytest.fixture
+    def int8_is_fastest(self, monkeypatch):
+        monkeypatch.setattr(Form, "variant_for", lambda *_: "int8")
+
+    @pytest.mark.usefixtures("int8_is_fastest")
+    def test_no_clock_decides_what_is_answered_offline(self, member, folder):
+        pairs, form = tiny_pairs(), Form.load(folder / "form")
+        read = Reader.load(folder).read_pairs(pairs)
+        exact, rounded = form.run(read, "fp32"), form.run(read, "int8")
+        assert not np.array_equal(exact, rounded)
+        for asked in (member, CrossEncoderMember.load(folder)):
+            np.testing.assert_array_equal(asked.predict_logits(pairs), exact)
+            np.testing.assert_array_equal(asked.quickest().predict_logits(pairs), rounded)
+
+    def test_another_can_be_named_for_it(self, folder):
+        pairs, read = tiny_pairs(), Reader.load(folder).read_pairs(tiny_pairs())
+        expected = Form.load(folder / "form").run(read, "int8")
+        about = read_json(folder / "member.json")
+        assert about["options"]["serving"]["offline"] == "fp32"
+        about["options"]["serving"]["offline"] = "int8"
+        write_json(folder / "member.json", about)
+        named = CrossEncoderMember.load(folder)
+        np.testing.assert_array_equal(named.predict_logits(pairs), expected)
+
+    def test_the_quickest_keeps_the_files_of_the_fitted(self):
+        pairs = tiny_pairs()
+        quickest = made().fit(pairs, pairs).quickest()  # the fitted member is gone
+        gc.collect()
+        assert quickest.predict_logits(pairs).shape == (24, 4)
+
+
 class TestFitting:
     def test_what_was_trained_is_not_trained_again_after_a_kill(
         self, member, tmp_path, monkeypatch
     ):
         pairs = tiny_pairs()
 
-        def broken(*_args, **_more):
+        asked = {}
+
+        def broken(*_args, **more):
+            asked.update(more)
             raise InterruptedError
 
         with monkeypatch.context() as patch:
             patch.setattr("models.language.serving.export.export_form", broken)
             with pytest.raises(InterruptedError):
                 made().fit(pairs, pairs, Workbench(tmp_path))
+        assert asked["rows_are_logits"]  # so that int8 may leave close ones to float32
         # The same training, found finished.
         patch_loss = "models.language.training.pair_task.PairTask.loss"
         monkeypatch.setattr(patch_loss, broken)
@@ -201,7 +246,10 @@ class TestFitting:
     def test_every_architecture_is_fitted_exported_saved_and_loaded(self, architecture, tmp_path):
         pairs = tiny_pairs()
         lora = architecture in ("qwen2", "llama")
-        member = made(backbone=f"tiny:{architecture}", lora=lora).fit(pairs, NOBODY)
+        # One that has no segments of its own, and needs to be told them when it is served.
+        pooling = "compared" if architecture == "xlm-roberta" else None
+        changes = {"backbone": f"tiny:{architecture}", "lora": lora, "pooling": pooling}
+        member = made(**changes).fit(pairs, NOBODY)
         expected = member.predict_logits(pairs)
         member.save(tmp_path)
         again = CrossEncoderMember.load(tmp_path)

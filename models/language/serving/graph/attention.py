@@ -1,4 +1,4 @@
-"""Attention as one operation of onnxruntime in place of the dozen it is exported as."""
+"""Attention as one operation in place of the dozen it is exported as."""
 
 from typing import Final
 
@@ -49,14 +49,15 @@ def _fused(softmax: ir.Node, editor: Editor) -> bool:
     out = joined.outputs[0]
     given: list[ir.Value | None] = [*states]
     if mask is not None:
-        given += [None, None, _finite(mask, editor)]
+        given.append(_finite(mask, editor))
+    n_heads = heads.pop()
     answer = editor.before(
         joined,
-        "MultiHeadAttention",
+        "Attention",
         given,
         out,
-        contrib=True,
-        num_heads=heads.pop(),
+        q_num_heads=n_heads,
+        kv_num_heads=n_heads,
         scale=float(factor * query_factor * key_factor),
     )
     out.replace_all_uses_with(answer, replace_graph_outputs=True)

@@ -1,18 +1,24 @@
 """Small random networks to export, and texts to ask them."""
 
+import atexit
+import shutil
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
+import onnx
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from models.language.reading.sequences import Sequences
+from models.language.serving import network
 from models.language.serving.export import export_form
 from models.language.serving.manifest import FormReport
+from models.language.serving.network import as_exported
 from models.language.serving.options import ServingOptions
 
 PAD, VOCABULARY, WIDTH = 0, 120, 64
@@ -39,6 +45,9 @@ class Classifier(nn.Module):
         self.bert = BertModel(config, add_pooling_layer=False)
         self.head = nn.Linear(WIDTH, 4)
         nn.init.normal_(self.head.weight)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.bias, std=0.2)  # else forgetting one would change nothing
         self.takes_segments = takes_segments
 
     def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
@@ -83,6 +92,7 @@ def export(
     *,
     options: ServingOptions = OPTIONS,
     takes_segments: bool = True,
+    rows_are_logits: bool = False,
 ) -> FormReport:
     """`module` exported, with texts of its own to be judged on."""
     held_out = texts(200, seed=1)
@@ -94,14 +104,24 @@ def export(
         takes_segments=takes_segments,
         options=options,
         answers=lambda run: run(held_out),
+        rows_are_logits=rows_are_logits,
     )
+
+
+@cache
+def plainly(kind: type[Classifier]) -> onnx.ModelProto:
+    """What torch exports of `classifier(kind)`, made once, for torch needs seconds for it."""
+    return as_exported(classifier(kind), texts(4), takes_segments=True)
 
 
 @cache
 def exported(kind: type[Classifier] = Classifier) -> Path:
     """A folder with the export of `classifier(kind)`, made once."""
     folder = Path(mkdtemp(prefix="form-"))
-    export(classifier(kind), folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(network, "as_exported", lambda *_: plainly(kind))
+        export(classifier(kind), folder)
     return folder
 
 

@@ -1,5 +1,6 @@
 """An export is refused when it does not answer as the trained network does."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from torch import Tensor
 from models.errors import ConfigError, DataError, ExportError
 from models.language.serving import export as exporting
 from models.language.serving import network as networks
+from models.language.serving import quantise as quantising
+from models.language.serving.doubt import leads
 from models.language.serving.form import Form
 from models.language.serving.gate import UNMEASURED, Gap, complaint, measure_gap
 from models.language.serving.options import ServingOptions
@@ -58,12 +61,14 @@ class TestGate:
         assert "2.00%" in complaint("int8", Gap(100, 0.1, 0.02), options)
         assert "differs by 0.4" in complaint("fp32", Gap(100, 0.4, 0.0), options)
         assert complaint("int8", UNMEASURED, options)
+        assert complaint("int8", Gap(100, 0.1, 0.0, doubted=0.1), options) == ""
+        assert "11.00% are left to" in complaint("int8", Gap(100, 0.1, 0.0, 0.11), options)
 
     def test_no_pairs_and_other_shapes_are_refused(self):
         none = np.zeros((0, 4), np.float32)
         with pytest.raises(DataError, match="at least one"):
             measure_gap(none, none)
-        with pytest.raises(DataError, match=r"\(2, 4\)"):
+        with pytest.raises(ExportError, match=r"\(2, 4\)"):
             measure_gap(np.zeros((2, 4), np.float32), np.zeros((1, 4), np.float32))
 
 
@@ -97,14 +102,86 @@ def _swapped_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def _no_number(model: onnx.ModelProto) -> onnx.ModelProto:
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 1:
+            tensor.CopyFrom(numpy_helper.from_array(np.full(tensor.dims, np.nan, "f"), tensor.name))
+    return model
+
+
+def _other_width(model: onnx.ModelProto) -> onnx.ModelProto:
+    rows = model.graph.output[0].name
+    twice = onnx.helper.make_node("Concat", [rows, rows], ["twice"], axis=1)
+    model.graph.node.append(twice)
+    model.graph.output[0].CopyFrom(
+        onnx.helper.make_tensor_value_info("twice", onnx.TensorProto.FLOAT, ["texts", 8])
+    )
+    return model
+
+
+def _unknown_operation(model: onnx.ModelProto) -> onnx.ModelProto:
+    model.graph.node[-1].op_type = "Guess"
+    return model
+
+
+def _stops_midway(model: onnx.ModelProto) -> onnx.ModelProto:
+    # What onnxruntime finds out when it runs.
+    rows = model.graph.output[0].name
+    shape = onnx.helper.make_tensor("shape", onnx.TensorProto.INT64, [2], [-1, 77])
+    model.graph.initializer.append(shape)
+    model.graph.node.append(onnx.helper.make_node("Reshape", [rows, "shape"], ["shaped"]))
+    model.graph.output[0].CopyFrom(
+        onnx.helper.make_tensor_value_info("shaped", onnx.TensorProto.FLOAT, ["texts", 77])
+    )
+    return model
+
+
+BROKEN = [
+    (_other_weight, "differs by"),
+    (_no_number, "not a finite"),
+    (_other_width, "shape"),
+    (_unknown_operation, "does not run"),
+    (_stops_midway, "does not run"),
+]
+
+
 class TestBrokenExports:
-    @pytest.mark.parametrize("change", [_other_weight, _swapped_inputs])
-    def test_a_wrong_graph_is_refused(self, change, monkeypatch, tmp_path):
+    @pytest.mark.parametrize(("change", "message"), [*BROKEN, (_swapped_inputs, "does not run")])
+    def test_a_wrong_graph_is_refused(self, change, message, monkeypatch, tmp_path):
         exported()
         monkeypatch.setattr(networks, "onnx_network", _exporter(change))
-        with pytest.raises(ExportError, match="does not answer as the trained"):
+        with pytest.raises(ExportError, match=f"does not answer as the trained.*{message}"):
             export(classifier(), tmp_path)
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.usefixtures("quick")
+    @pytest.mark.parametrize(("change", "message"), BROKEN)
+    @pytest.mark.parametrize("rows_are_logits", [False, True])
+    def test_wrong_int8_is_left_out(self, change, message, rows_are_logits, monkeypatch, tmp_path):
+        monkeypatch.setattr(
+            quantising, "quantised", lambda *_: change(onnx.load(exported() / "int8.onnx"))
+        )
+        if change is _other_weight and rows_are_logits:
+            # What it says is wrong is answered by float32; and so much is not worth it.
+            message = "are left to fp32"
+        report = export(
+            classifier(),
+            tmp_path,
+            options=replace(OPTIONS, spared=(0.0,)),
+            rows_are_logits=rows_are_logits,
+        )
+        assert set(report.variants) == {"fp32"}
+        assert re.search(message, report.left_out["int8"])
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["form.json", "fp32.onnx"]
+        assert Form.load(tmp_path).run(texts(40)).shape == (40, 4)
+
+    def test_a_network_that_torch_cannot_write_is_refused(self, monkeypatch, tmp_path):
+        def giving_up(*_given, **_more):
+            raise RuntimeError("it branches on what tokens are")
+
+        monkeypatch.setattr(torch.onnx, "export", giving_up)
+        with pytest.raises(ExportError, match="cannot write Classifier as ONNX: it branches"):
+            export(classifier(), tmp_path)
 
     def test_a_graph_that_ignores_the_mask_is_refused(self, monkeypatch, tmp_path):
         class Unmasked(Mean):
@@ -121,21 +198,35 @@ class TestBrokenExports:
         report = export(classifier(), tmp_path, options=replace(OPTIONS, largest_difference=1e-6))
         assert set(report.variants) == {"fp32"}
         assert "differs by" in report.left_out["int8"]
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["form.json", "fp32.onnx"]
-        assert Form.load(tmp_path).run(texts(40)).shape == (40, 4)
 
     @pytest.mark.usefixtures("quick")
-    def test_int8_spares_no_more_products_than_it_must(self, tmp_path):
-        whole = Form.load(exported()).report.variants["int8"]
-        assert whole.spared == 0
-        strict = replace(
-            OPTIONS, largest_difference=whole.gap.largest_difference * 0.9, spared=(0.0, 0.5, 0.9)
-        )
+    def test_int8_spares_no_more_products_than_it_must(self, monkeypatch, tmp_path):
+        def quantised(_scales, spared):
+            right = onnx.load(exported() / "int8.onnx")
+            return right if spared >= 0.5 else _other_weight(right)
+
+        monkeypatch.setattr(quantising, "quantised", quantised)
+        strict = replace(OPTIONS, spared=(0.0, 0.5, 0.9))
         report = export(classifier(), tmp_path, options=strict)
-        about = report.variants["int8"]
-        assert about.spared > 0
-        assert about.gap.largest_difference <= strict.largest_difference
+        assert report.variants["int8"].spared == 0.5
         assert not report.left_out
+
+    @pytest.mark.usefixtures("quick")
+    def test_int8_leaves_close_decisions_to_float32(self, tmp_path):
+        strict = replace(OPTIONS, flip_rate=0.0, doubted=0.5)
+        about = export(classifier(), tmp_path, options=strict, rows_are_logits=True).variants[
+            "int8"
+        ]
+        assert about.gap.flip_rate == 0
+        assert about.gap.doubted > 0
+        assert about.doubt > 0
+        asked = texts(200, seed=1)  # those it was judged on
+        whole = Form.load(exported()).run(asked, "int8")  # in which float32 has no say
+        doubted = leads(whole) <= about.doubt
+        assert doubted.mean() == about.gap.doubted
+        found, exact = (Form.load(tmp_path).run(asked, variant) for variant in ("int8", "fp32"))
+        np.testing.assert_allclose(found[doubted], exact[doubted], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[~doubted], whole[~doubted], rtol=1e-4, atol=1e-5)
 
     @pytest.mark.usefixtures("quick")
     def test_no_sample_is_refused(self, tmp_path):
@@ -213,6 +304,8 @@ class TestOptions:
             {"measure_seconds": -1},
             {"spared": []},
             {"spared": [1.0]},
+            {"doubted": -1},
+            {"offline": "int8", "variants": ["fp32"]},
         ],
     )
     def test_what_cannot_be_meant_is_refused(self, wrong):
