@@ -66,6 +66,22 @@ class Member(Protocol):
         ...
 
 
+@runtime_checkable
+class Adaptive(Protocol):
+    """A member that has several ways to answer, and a measurement of how long each takes.
+
+    By itself it answers in one way that no clock decides. Methods alone, so that a kind can be
+    asked whether it is one.
+    """
+
+    def quickest(self) -> Self:
+        """This member, answering a request in the way that was measured fastest for its size.
+
+        For requests that somebody waits for: answers differ by what the export's gate allows.
+        """
+        ...
+
+
 def softmax(logits: NDArray[Any]) -> Probabilities:
     """Probabilities of `logits`, row by row."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))

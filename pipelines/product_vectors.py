@@ -11,7 +11,7 @@ from models.language.vectors.source import product_keys
 from models.workbench import Standing
 from pipelines.console import Watch, unwatched
 from pipelines.dataset.read import read_catalogue
-from pipelines.judging.flags import check_folder
+from pipelines.judging.folders import check_folder
 from pipelines.trained import Trained, find_trained, open_embedder
 from pipelines.training.threads import choose_threads, threads_limited
 
@@ -97,11 +97,5 @@ def _shelf(out: Path | None, data: Path, trained: Trained) -> Shelf:
                 "expected --out FOLDER"
             )
         return Shelf(trained.registry / VECTORS)
-    check_folder(out)
-    for taken in (data, trained.folder):
-        if out.resolve().is_relative_to(taken.resolve()):
-            raise ConfigError(
-                f"--out {out} lies in {taken}, whose files are all accounted for; expected a "
-                "folder beside it"
-            )
+    check_folder(out, data, trained.folder)
     return Shelf(out)

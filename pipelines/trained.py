@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from models.errors import ConfigError, MissingDataError
+from models.errors import ConfigError, MissingDataError, ReleaseError
 from models.files import read_json
 from models.language.folder import ABOUT
 from models.language.vectors.embedder import Embedder, EmbeddingMember
@@ -44,8 +44,7 @@ def find_trained(folder: Path) -> Trained:
         found = [(member.name, member.kind) for member in read_manifest(folder).members]
         return Trained(folder, _below(folder / MEMBERS, found))
     if (folder / ABOUT).is_file():
-        about = read_json(folder / ABOUT)
-        return Trained(folder, [TrainedMember(about["name"], about["kind"], folder)])
+        return Trained(folder, [_alone(folder)])
     if champion := ReleaseRegistry(folder).champion():
         return replace(find_trained(champion), registry=folder)
     raise MissingDataError(
@@ -62,9 +61,11 @@ def open_embedder(trained: Trained, name: str | None = None) -> EmbeddingMember:
     chosen = [member for member in embedders if name in (None, member.name)]
     if not chosen:
         kinds = ", ".join(f"{member.name} ({member.kind})" for member in trained.members)
-        wanted = "one that compares vectors" if name is None else f"{name!r} among those that do"
+        wanted = (
+            "a member that compares" if name is None else f"{name!r} among members that compare"
+        )
         raise ConfigError(
-            f"{trained.folder} holds {kinds}; expected {wanted} compare vectors, as a bi_encoder"
+            f"{trained.folder} holds {kinds}; expected {wanted} vectors, as a bi_encoder does"
         )
     if len(chosen) > 1:
         raise ConfigError(
@@ -73,6 +74,18 @@ def open_embedder(trained: Trained, name: str | None = None) -> EmbeddingMember:
         )
     (one,) = chosen
     return cast(EmbeddingMember, member_class(one.kind).load(one.folder))
+
+
+def _alone(folder: Path) -> TrainedMember:
+    """The one member whose own folder this is."""
+    about = read_json(folder / ABOUT)
+    name, kind = (about.get("name"), about.get("kind")) if isinstance(about, dict) else (None, None)
+    if not isinstance(name, str) or not isinstance(kind, str):
+        raise ReleaseError(
+            f"{folder / ABOUT} does not say the name and the kind of a member; train the member "
+            "again, or restore the folder"
+        )
+    return TrainedMember(name, kind, folder)
 
 
 def _below(folder: Path, found: Sequence[tuple[str, str]]) -> list[TrainedMember]:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Final
+from typing import Final, Literal
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -77,17 +77,18 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class Gauge:
+class Watched:
     """A number that is asked for when someone looks."""
 
     name: str
     help: str
     read: Callable[[], float]
+    kind: Literal["gauge", "counter"] = "gauge"
 
     def lines(self, constant: Mapping[str, str]) -> Iterator[str]:
         """The exposition, with `constant` labels on the line."""
         yield f"# HELP {self.name} {self.help}"
-        yield f"# TYPE {self.name} gauge"
+        yield f"# TYPE {self.name} {self.kind}"
         yield f"{self.name}{_labels(tuple(constant), tuple(constant.values()))} {self.read():g}"
 
 
@@ -110,11 +111,15 @@ class Metrics:
             "esci_phase_seconds", "Seconds of each phase of a classification.", ("phase",)
         )
         self.pairs = Counter("esci_pairs_total", "Pairs answered, by where from.", ("source",))
-        self._gauges: list[Gauge] = []
+        self._watched: list[Watched] = []
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Expose what `read` returns as a gauge."""
-        self._gauges.append(Gauge(name, text, read))
+        """Expose what `read` returns, which may fall."""
+        self._watched.append(Watched(name, text, read))
+
+    def watch_total(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Expose what `read` returns, which only grows."""
+        self._watched.append(Watched(name, text, read, "counter"))
 
     def count_classification(self, n_pairs: int, hits: int, phases_ms: Mapping[str, float]) -> None:
         """Count one request's pairs, and how long its phases took."""
@@ -126,5 +131,5 @@ class Metrics:
     def exposition(self) -> str:
         """Everything in Prometheus' text format."""
         counted = (self.requests, self.seconds, self.phases, self.pairs)
-        kept: list[Counter | Histogram | Gauge] = [*counted, *self._gauges]
+        kept: list[Counter | Histogram | Watched] = [*counted, *self._watched]
         return "".join(line + "\n" for one in kept for line in one.lines(self._constant))

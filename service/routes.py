@@ -146,6 +146,7 @@ async def info(request: Request) -> schemas.InfoAnswer:
             max_body_bytes=settings.max_body_bytes,
             max_queued_pairs=settings.max_queued_pairs,
         ),
+        product_vectors=schemas.product_vectors_of(serving.vectors),
     )
 
 

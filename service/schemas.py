@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from models.labels import Label
+from models.language.vectors.shelf import Supplied
 from models.locales import Locale
 from models.pairs import PRODUCT_FIELDS
 from models.release import Manifest
@@ -191,6 +192,19 @@ class LimitsOut(BaseModel):
     max_queued_pairs: int
 
 
+class ProductVectorsOut(BaseModel):
+    """Whether a bi-encoder looks up products whose vectors were stored, and how often it did."""
+
+    member: str
+    store: Annotated[
+        Literal["used", "none", "damaged"],
+        Field(description="none: no vectors of this very member are there; the log says why."),
+    ]
+    vectors: Annotated[int | None, Field(description="In the store; null where none is used.")]
+    products_stored: Annotated[int, Field(description="Looked up since this process started.")]
+    products_encoded: Annotated[int, Field(description="Made for requests, likewise.")]
+
+
 class InfoAnswer(BaseModel):
     """What is being served and how it was made."""
 
@@ -204,6 +218,9 @@ class InfoAnswer(BaseModel):
     data_fingerprint: str
     versions: Annotated[dict[str, str], Field(description="Of what trained the release.")]
     limits: LimitsOut
+    product_vectors: Annotated[
+        list[ProductVectorsOut], Field(description="Of each member that compares vectors.")
+    ]
 
 
 class CacheOut(BaseModel):
@@ -271,6 +288,26 @@ EXAMPLES: Final[Mapping[str, Any]] = {
 
 # The forms of a classification, as the API page names them.
 REQUEST_MODELS: Final = (QueryRequest, PairsRequest)
+
+
+def product_vectors_of(supplied: Supplied) -> list[ProductVectorsOut]:
+    """What became of the stored vectors of each member that compares any."""
+    return [
+        ProductVectorsOut(
+            member=member.name,
+            store=(
+                "used"
+                if member.name in supplied.products
+                else "damaged"
+                if member.name in supplied.damaged
+                else "none"
+            ),
+            vectors=supplied.products.get(member.name),
+            products_stored=member.product_counts().stored,
+            products_encoded=member.product_counts().encoded,
+        )
+        for member in supplied.embedders
+    ]
 
 
 def members_of(manifest: Manifest) -> list[MemberOut]:

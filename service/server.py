@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from http.client import HTTPConnection
+from logging.config import dictConfig
 from threading import Thread
 from typing import Any, Final
 
@@ -40,6 +41,8 @@ def serve(settings: Settings, on_ready: Callable[[str], None] | None = None) -> 
 
     Once requests are answered, `on_ready` is called with the address, in a thread of its own.
     """
+    # uvicorn does so too, but only after the release was opened, which has things to say.
+    dictConfig(CONFIGURATION)
     with closing(_bind(settings)) as listener:
         if settings.workers == 1:
             run = _prepare_one(settings, listener)

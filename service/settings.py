@@ -40,7 +40,7 @@ class Settings:
     # Where `esci precompute` stored product vectors. With them, nothing is computed of a product
     # that a bi-encoder knows; they are mapped, so what is asked for comes into memory, and stays
     # there while there is room. Named here, they must be of this very release. Without a name,
-    # those in the registry's folder `vectors` are used if they are.
+    # those in the registry's folder `vectors` are used if they are, and whole; the log tells.
     vectors: Path | None = None
 
     # Only this machine may ask unless `allow_remote` says otherwise.

@@ -228,8 +228,19 @@ def default_preset(config: Mapping[str, Any]) -> Preset:
             f"config.json is of a model that reads and writes ({architecture!r}); expected an "
             "encoder or a decoder by itself"
         )
-    classes = config.get("architectures") or []
-    writes = any(str(name).endswith(_TRAINED_TO_WRITE) for name in classes)
+    classes = config.get("architectures")
+    named = classes if isinstance(classes, list) else []
+    writes = any(str(name).endswith(_TRAINED_TO_WRITE) for name in named)
     if architecture in _DECODERS or writes:
         return Preset(architecture, pooling="last", learning_rate=_ADAPTER_RATE, lora=True)
     return Preset(architecture, markers=architecture != "big_bird")
+
+
+def is_decoder(config: Mapping[str, Any]) -> bool:
+    """Whether config.json is of a model that is known to read from left to right.
+
+    Some of the same architectures were made to look both ways, and say so.
+    """
+    looks_back = config.get("is_causal") is False or config.get("use_bidirectional_attention")
+    architecture = config.get("model_type")
+    return isinstance(architecture, str) and architecture in _DECODERS and not looks_back

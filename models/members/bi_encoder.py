@@ -42,6 +42,7 @@ from models.language.vectors.head import PairHead
 from models.language.vectors.packing import Packing, Precision
 from models.language.vectors.source import VectorSource
 from models.language.vectors.store import ProductVectors
+from models.language.vectors.tally import Counts, Tally
 from models.member import Cost, Logits
 from models.needs import Needs
 from models.pairs import LabelledPairs, Pairs, Products
@@ -106,6 +107,9 @@ class BiEncoderOptions:
             self.lora,
             allow_download=self.allow_download,
             modules=self.metric.modules(),
+            max_tokens=self.text.max_tokens,
+            pooling=self.pooling,
+            trained_layers=self.training.trained_layers,
         )
 
     def resolved(self, preset: Preset) -> "BiEncoderOptions":
@@ -157,7 +161,6 @@ class BiEncoderMember:
         from models.language.metric.fitting import export_towers, train_towers
         from models.language.networks.encoder import open_encoder
         from models.language.networks.towers import Towers
-        from models.language.serving.network import check_size
         from models.language.training.steps.processes import is_first
 
         if not len(train):
@@ -193,8 +196,6 @@ class BiEncoderMember:
                     options.hidden,
                     options.dropout,
                 )
-        for tower in towers.named().values():
-            check_size(tower)
         identity = training_identity(_KIND, FORMAT, plain(options), backbone.sha256, train, valid)
         curve = train_towers(
             towers,
@@ -263,11 +264,7 @@ class BiEncoderMember:
         For requests that somebody waits for. What it says then lies within the gate of the export
         from what this member says. Products are encoded as before, for stored vectors fit those.
         """
-        fitted = self._whole()
-        other = copy(self)
-        other._source = self
-        other._fitted = replace(fitted, served=replace(fitted.served, query_variant=None))
-        return other
+        return self._but(query_variant=None)
 
     def similarities(self, pairs: Pairs) -> NDArray[np.float32]:
         """The cosine of query and product of each pair, which a metric loss shapes."""
@@ -280,11 +277,12 @@ class BiEncoderMember:
     def precompute(self, products: Products, folder: Path, tick: Tick = unheard) -> ProductVectors:
         """The vectors of `products` in the store in `folder`, with those already there.
 
-        Interrupted, it goes on where it was when called again. `tick` gets products done and all,
-        first of those that were there.
+        Interrupted, it goes on where it was when called again. A store that is damaged is set
+        aside, which the log says, and filled again. `tick` gets products done and all, first of
+        those that were there.
         """
         served = self._whole().served
-        store = ProductVectors.create(folder, served.identity, served.packing)
+        store = ProductVectors.mended(folder, served.identity, served.packing)
         fill(store, served, products, tick)
         return store
 
@@ -293,12 +291,15 @@ class BiEncoderMember:
 
         Vectors of another tower, or of this one before it was trained again, are refused.
         """
-        fitted = self._whole()
-        fitted.served.check(source)
-        other = copy(self)
-        other._source = self
-        other._fitted = replace(fitted, served=replace(fitted.served, source=source))
-        return other
+        self._whole().served.check(source)
+        return self._but(source=source)
+
+    def product_counts(self) -> Counts:
+        """Products looked up and encoded since this one was loaded, or made of another.
+
+        Those of `precompute` are not among them.
+        """
+        return self._whole().served.tally.counts
 
     def cost(self) -> Cost:
         """What a benchmark measured, zero where none did."""
@@ -323,6 +324,14 @@ class BiEncoderMember:
                 "train the member again, or run the version that wrote it"
             ) from error
         return member
+
+    def _but(self, **changes: Any) -> Self:
+        """This member with some fields of its served towers changed, counting from nothing."""
+        fitted = self._whole()
+        other = copy(self)
+        other._source = self
+        other._fitted = replace(fitted, served=replace(fitted.served, tally=Tally(), **changes))
+        return other
 
     def _whole(self) -> _Fitted:
         if self._fitted is None:

@@ -73,7 +73,14 @@ class CrossEncoderOptions:
 
     def needs(self) -> Needs:
         """The backbone, and what adapters take."""
-        return backbone_needs(self.backbone, self.lora, allow_download=self.allow_download)
+        return backbone_needs(
+            self.backbone,
+            self.lora,
+            allow_download=self.allow_download,
+            max_tokens=self.text.max_tokens,
+            pooling=self.pooling,
+            trained_layers=self.training.trained_layers,
+        )
 
     def resolved(self, preset: Preset) -> "CrossEncoderOptions":
         """The same with what was left open taken from the backbone's preset."""
@@ -122,7 +129,6 @@ class CrossEncoderMember:
         from models.language.networks.cross import CrossNetwork
         from models.language.networks.encoder import open_encoder
         from models.language.serving.export import export_form
-        from models.language.serving.network import check_size
         from models.language.training.pair_classifier import train_on_pairs
         from models.language.training.steps.processes import is_first
 
@@ -150,7 +156,6 @@ class CrossEncoderMember:
                     checkpointing=options.training.checkpointing,
                 )
                 network = CrossNetwork(encoder, options.dropout)
-        check_size(network)
         identity = training_identity(_KIND, FORMAT, plain(options), backbone.sha256, train, valid)
         curve = train_on_pairs(
             network,

@@ -10,7 +10,8 @@ from models.files import write_json
 from models.judge.resample import LEVEL
 from models.judge.verdict import Terms
 from pipelines.console import note, out, print_json, watched
-from pipelines.judging.flags import check_folder, consistency_terms
+from pipelines.judging.flags import consistency_terms
+from pipelines.judging.folders import check_folder
 from pipelines.judging.tables import opis_comparison, opis_table
 from pipelines.training.threads import VARIABLE, choose_threads, threads_limited
 
@@ -89,9 +90,10 @@ def consistency(
 
     to see what a change of the training brought, with intervals and p-values on the same queries.
     Where most queries have but a few products, look at locales or sources rather than at queries.
+    The picture calls a class that its font cannot write by its place in the JSON, as in shown[0].
     """
     if to is not None:
-        check_folder(to)
+        check_folder(to, data)
     terms = Terms(
         resamples=resamples,
         permutations=permutations,

@@ -15,7 +15,8 @@ from models.judge.verdict import Terms, Verdict
 from models.labels import DEFAULT_GAINS, GAIN_TABLES
 from pipelines.console import err, out, print_json
 from pipelines.dataset.layout import EXAMPLES_FILE
-from pipelines.judging.flags import check_folder, consistency_terms
+from pipelines.judging.flags import consistency_terms
+from pipelines.judging.folders import check_folder
 from pipelines.judging.judged import read_judged
 from pipelines.judging.systems import PredictionsFile, names_of
 from pipelines.judging.tables import tables
@@ -103,7 +104,7 @@ def evaluate(
     judges the part of a split that was predicted, and says how large a part it is.
     """
     if folder is not None:
-        check_folder(folder)
+        check_folder(folder, data)
     if gains not in GAIN_TABLES:
         raise ConfigError(f"no gain table {gains!r}; known tables: {', '.join(GAIN_TABLES)}")
     if against_member is not None and against in (None, MAJORITY):

@@ -65,8 +65,11 @@ def precompute(
 
     The same command again computes only the products that are new or whose texts were changed; so
     it does after an interruption, in whatever way. With ESCI_LANGUAGE_ENGINE=torch it computes on
-    a GPU. Vectors are as precise as the member's option `vectors` says (fp16, or int8 in half the
-    room): what that costs in labels was measured when the member was exported.
+    a GPU, in float32, as every engine but onnxruntime does: vectors for a member whose
+    `product_variant` is fp32, as it is unless said otherwise. Those of an int8 one are told apart,
+    so make them with onnxruntime if that is to serve it. Vectors are as precise as the member's
+    option `vectors` says (fp16, or int8 in half the room): what that costs in labels was measured
+    when the member was exported. A store that was damaged is set aside and computed anew.
     """
     # Here, so that the help need not wait for the engines.
     from pipelines.product_vectors import precompute as run

@@ -28,6 +28,10 @@ from pipelines.training.sides import sides
 
 FORMAT: Final = 1
 SPLITS: Final = (TEST, VALIDATION, TRAIN)
+_LEARNED: Final = (
+    "The training split is what members learn from: what is found here says how well they fit it, "
+    "and not how they do on queries that are new to them."
+)
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,15 @@ def judge_embedding(
 ) -> EmbeddingVerdict:
     """OPIS of the cosines that a trained member gives the judged pairs of a split.
 
-    The validation split is that of the run in the first folder, which must be of the same data.
+    The validation split is that of the run in the first folder, which must be of the same data;
+    another member must come of a run that held out the same queries.
     Product vectors are looked up in `vectors`, or else made anew and forgotten.
     """
     trained = find_trained(first.folder)
     member = open_embedder(trained, first.member)
-    other = open_embedder(find_trained(against.folder), against.member) if against else None
-    part, pairs = _read(data, split, by, trained)
+    rival = find_trained(against.folder) if against else None
+    other = open_embedder(rival, against.member) if against and rival else None
+    part, pairs = _read(data, split, by, [one for one in (trained, rival) if one])
     cosines = _cosines(member, pairs, vectors, watch)
     others = _cosines(other, pairs, vectors, watch) if other else None
     # Its matrix products are small: more threads gain nothing, and cost fourfold on busy cores.
@@ -111,21 +117,30 @@ def judge_embedding(
                 "split": split,
                 "judged_pairs": len(part.judged),
             },
-            "embedding": {"path": str(first.folder), "member": member.name},
-            "against_embedding": (
-                {"path": str(against.folder), "member": other.name} if against and other else None
-            ),
+            "embedding": _about(first, member),
+            "against_embedding": _about(against, other) if against and other else None,
         },
-        notes=part.notes,
+        notes=[*part.notes, *([_LEARNED] if split == TRAIN else [])],
     )
 
 
-def _read(data: Path, split: str, by: Sequence[str], trained: Trained) -> tuple[JudgedSplit, Pairs]:
+def _about(asked: EmbeddingOf, member: EmbeddingMember) -> dict[str, str]:
+    """Which member it was, also when another lies in its folder."""
+    return {
+        "path": str(asked.folder),
+        "member": member.name,
+        "vectors": member.vectors_identity(),
+    }
+
+
+def _read(
+    data: Path, split: str, by: Sequence[str], compared: Sequence[Trained]
+) -> tuple[JudgedSplit, Pairs]:
     """The judged pairs of a split, for the judge and, in the same order, with their texts."""
     if split not in SPLITS:
         raise ConfigError(f"no split {split!r}; expected one of {', '.join(SPLITS)}")
     if split == VALIDATION:
-        judgements = _validation(data, trained)
+        judgements = _validation(data, compared)
         part = read_judged(data, TRAIN, opis_by=by, only=judgements.example_ids)
     else:
         part = read_judged(data, split, opis_by=by)
@@ -135,20 +150,31 @@ def _read(data: Path, split: str, by: Sequence[str], trained: Trained) -> tuple[
     return part, judgements.take(rows).pairs.without_labels()
 
 
-def _validation(data: Path, trained: Trained) -> Judgements:
-    if trained.run is None:
+def _validation(data: Path, compared: Sequence[Trained]) -> Judgements:
+    """The judgements that none of the runs learned from, which have to be the same for all."""
+    found, configs = fingerprint(data), []
+    for trained in compared:
+        if trained.run is None:
+            raise ConfigError(
+                f"{trained.folder} is no run, and only a run knows its validation queries; "
+                "expected the folder of a run, or --split test"
+            )
+        if found != trained.run.data_fingerprint:
+            raise DataError(
+                f"{trained.folder} was trained on data with fingerprint "
+                f"{trained.run.data_fingerprint} and {data} has {found}; name the folder it was "
+                "trained on, or --split test"
+            )
+        configs.append(trained.run.config)
+    shares = [f"seed {config.seed} and validation {config.validation}" for config in configs]
+    if len(set(shares)) > 1:
         raise ConfigError(
-            f"{trained.folder} is no run, and only a run knows its validation queries; expected "
-            "the folder of a run, or --split test"
-        )
-    if (found := fingerprint(data)) != trained.run.data_fingerprint:
-        raise DataError(
-            f"{trained.folder} was trained on data with fingerprint "
-            f"{trained.run.data_fingerprint} and {data} has {found}; name the folder it was "
-            "trained on, or --split test"
+            f"{compared[0].folder} held out queries by {shares[0]} and {compared[1].folder} by "
+            f"{shares[1]}, so that each learned from some that the other did not; expected two "
+            "runs of the same, or --split test"
         )
     judgements = read_judgements(data)
-    return judgements.take(sides(judgements, trained.run.config).validation)
+    return judgements.take(sides(judgements, configs[0]).validation)
 
 
 def _cosines(

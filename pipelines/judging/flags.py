@@ -1,6 +1,5 @@
 """What a person types as flags of `esci evaluate`, as terms of the judge or an error of ours."""
 
-from pathlib import Path
 from typing import get_args
 
 from models.errors import ConfigError
@@ -16,13 +15,6 @@ def consistency_terms(positives: str, negatives: str, far: str, epsilon: float) 
         far=_rates("--opis-far", far),
         epsilon=epsilon,
     )
-
-
-def check_folder(path: Path) -> None:
-    """Refuse a folder to write to that is a file, or lies below one."""
-    for one in (path, *path.parents):
-        if one.exists() and not one.is_dir():
-            raise ConfigError(f"--out {path}: {one} is a file; expected a folder, new or existing")
 
 
 def _labels(flag: str, words: str) -> tuple[Label, ...]:

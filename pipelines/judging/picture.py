@@ -1,6 +1,7 @@
 """The verdict as one picture: reliability of the probabilities, utility over thresholds."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -33,12 +34,15 @@ def draw(verdict: Verdict, path: Path) -> None:
     for column, found in enumerate(groupings, start=1):
         _draw_utility(panels[0, column], found)
         _draw_gap(panels[1, column], found, verdict.terms.consistency.distance)
-    figure.suptitle(verdict.system, x=0.01, ha="left", fontweight="bold")
+    figure.suptitle(_written(verdict.system), x=0.01, ha="left", fontweight="bold")
     _save(figure, path)
 
 
 def draw_opis(groupings: Sequence[OpisVerdict], title: str, threshold_on: str, path: Path) -> None:
-    """Write the utility curves over a similarity as PNG; each grouping has an OPIS."""
+    """Write the utility curves over a similarity as PNG; each grouping has an OPIS.
+
+    A class whose name the font cannot write is called `shown[0]` and so on, by its place in JSON.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2 * len(groupings), 6.4), layout="constrained", dpi=120)
@@ -47,7 +51,7 @@ def draw_opis(groupings: Sequence[OpisVerdict], title: str, threshold_on: str, p
         # Where curves fall: to the right, the larger the similarity.
         _draw_utility(panels[0, column], found, legend="upper right")
         _draw_gap(panels[1, column], found, threshold_on)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    figure.suptitle(_written(title), x=0.01, ha="left", fontweight="bold")
     _save(figure, path)
 
 
@@ -95,8 +99,10 @@ def _draw_utility(
 ) -> None:
     x: Any = found.thresholds
     if found.classes <= min(_FEW, len(found.shown)):
-        for one, colour in zip(found.shown, _COLOURS[1:], strict=False):
-            panel.plot(x, one.curve, color=colour, label=one.value)
+        for at, (one, colour) in enumerate(zip(found.shown, _COLOURS[1:], strict=False)):
+            # By its place in the JSON, where a name would be a row of boxes.
+            label = _plain(one.value) if _can_be_written(one.value) else f"shown[{at}]"
+            panel.plot(x, one.curve, color=colour, label=label)
     else:
         panel.fill_between(
             x, found.curves["p10"], found.curves["p90"], color="0.9", label="10 % to 90 %"
@@ -105,12 +111,34 @@ def _draw_utility(
         panel.plot(x, found.curves["worst"], color=_COLOURS[5], label="worst classes")
     panel.plot(x, found.curves["mean"], color="black", linestyle="--", label="mean")
     panel.set(
-        title=f"Utility by {found.by}: OPIS {found.metrics['opis'].value:.2e} "
+        title=f"Utility by {_written(found.by)}: OPIS {found.metrics['opis'].value:.2e} "
         f"({found.classes:,} classes)",
         ylabel="utility",
         ylim=(0, 1),
     )
     panel.legend(frameon=False, fontsize=8, loc=legend)
+
+
+def _written(text: str) -> str:
+    """`text` with a question mark for each character that the font lacks."""
+    return _plain("".join(one if _can_be_written(one) else "?" for one in text))
+
+
+def _plain(text: str) -> str:
+    """`text` as it stands: no formula between dollars, and no name that legends leave out."""
+    return (f" {text}" if text.startswith("_") else text).replace("$", r"\$")
+
+
+def _can_be_written(text: str) -> bool:
+    return all(map(_font().get_char_index, map(ord, text)))
+
+
+@cache
+def _font() -> Any:
+    """The font that text is drawn in."""
+    from matplotlib import font_manager
+
+    return font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
 
 
 def _draw_gap(panel: "Axes", found: OpisVerdict, distance: str) -> None:

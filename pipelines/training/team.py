@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from models.errors import EsciError
+from models.errors import ConfigError, EsciError
 from pipelines.console import note
 
 _INTERRUPTED: Final = 130
 _FIRST_SECONDS: Final = 3.0
+_MEETING: Final = ("MASTER_ADDR", "MASTER_PORT")  # where the processes find each other
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,13 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Team]:
     Of the others an error names which one it was. They are silent otherwise, and when another
     process is at fault they just end.
     """
-    index, count = int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
-    if "RANK" not in environment or count == 1:
-        yield ALONE
+    team = _launched(environment)
+    if team == ALONE:
+        yield team
         return
     # Loaded by those alone who need it.
     from models.language.training.steps.processes import is_loss_of_a_process, join, part
 
-    team = Team(index, count)
     _heed_one_interrupt()
     if not team.is_first:
         logging.disable(logging.WARNING)
@@ -88,16 +88,34 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Team]:
             if not team.is_first:
                 sys.exit(1)
             raise EsciError(
-                f"one of the {count} processes that train together has ended; what it said is "
+                f"one of the {team.count} processes that train together has ended; what it said is "
                 "above, and one that said nothing was killed, as for lack of memory. The same "
                 "command goes on from what is kept"
             ) from error
         if not team.is_first:
             # What all of them meet with, the first says, and the launcher then ends the others.
             time.sleep(_FIRST_SECONDS)
-            note(f"in process {index + 1} of {count}:")
+            note(f"in process {team.index + 1} of {team.count}:")
         raise
     part()
+
+
+def _launched(environment: Mapping[str, str]) -> Team:
+    """Which process of a launch this is by what the launcher says; alone without one."""
+    if "RANK" not in environment or environment.get("WORLD_SIZE", "1") == "1":
+        return ALONE
+    said = [environment[name] for name in ("RANK", "WORLD_SIZE")]
+    index, count = (int(word) if word.isdecimal() else -1 for word in said)
+    if not 0 <= index < count or not all(environment.get(name) for name in _MEETING):
+        found = ", ".join(
+            f"{name} {environment.get(name, 'absent')}"
+            for name in ("RANK", "WORLD_SIZE", *_MEETING)
+        )
+        raise ConfigError(
+            f"found {found} in the environment, which is no launch; expected what torchrun or "
+            "accelerate launch sets, or no RANK, to train alone"
+        )
+    return Team(index, count)
 
 
 def _heed_one_interrupt() -> None:

@@ -39,18 +39,21 @@ def choose_threads(
 
     A core is usable that affinity and control group leave us; that others are busy on it nobody
     can know, so on a shared machine a person has to ask for less. Processes that were launched
-    together divide the cores.
+    together divide the cores: torchrun's own OMP_NUM_THREADS of 1 is nobody's wish, and a person
+    who means 1 asks for it.
     """
     if asked is not None:
         if asked < 1:
             raise ConfigError(f"found {asked} threads; expected at least 1")
         return asked
+    said = environment.get("LOCAL_WORLD_SIZE", "")
+    beside = int(said) if said.isdecimal() and int(said) else 1
     outermost = environment.get(_OPENMP, "").split(",")[0]
-    if outermost.isdecimal() and int(outermost) >= 1:
+    # Torchrun sets 1 for several processes unless it is told otherwise, so there it says nothing.
+    least = 1 if beside == 1 else 2
+    if outermost.isdecimal() and int(outermost) >= least:
         return int(outermost)
-    beside = environment.get("LOCAL_WORLD_SIZE", "")
-    usable = (cores or read_cores()).usable
-    return max(usable // int(beside), 1) if beside.isdecimal() and int(beside) else usable
+    return max((cores or read_cores()).usable // beside, 1)
 
 
 @contextmanager

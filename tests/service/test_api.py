@@ -513,6 +513,7 @@ class TestPages:
         assert info["metrics"] == {"macro_f1": 0.25}
         assert info["gains"] == {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
         assert info["limits"]["max_pairs"] == 100
+        assert info["product_vectors"] == []  # it compares none
         assert client.get("/v1/models").json()["members"] == info["members"]
 
     def test_a_cost_that_was_not_measured_is_null(self, settings, tmp_path, monkeypatch):

@@ -72,9 +72,6 @@ class Anatomy:
             model.eval()
             with torch.no_grad():
                 self.reads_forward = self._reads_forward()  # a token sees those before it alone
-                self._parts = self._examined()
-        except _WholeError as error:
-            self.whole = str(error)
         except MemberError:
             raise
         except Exception as error:  # whatever a model raises that expects something else
@@ -83,6 +80,13 @@ class Anatomy:
                 f"and a mask with states ({type(error).__name__}: {error}); expected one that "
                 "reads text, an encoder or a decoder by itself"
             ) from error
+        try:
+            with torch.no_grad():
+                self._parts = self._examined()
+        except _WholeError as error:
+            self.whole = str(error)
+        except Exception as error:  # it answers, by layers that do not do what layers do
+            self.whole = f"its layers could not be watched ({type(error).__name__}: {error})"
 
     def layers(self) -> Sequence[nn.Module]:
         """The layers, lowest first; the model itself where it cannot be cut."""

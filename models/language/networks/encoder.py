@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models.errors import ConfigError, EsciError, MemberError, ReleaseError
 from models.files import write_json
 from models.language.backbones import Backbone
+from models.language.limits import refuse_layers, refuse_long, refuse_unseeing
 from models.language.networks.anatomy import Anatomy
 from models.language.networks.loading import load_transformer, quiet
 from models.language.networks.markers import add_markers
@@ -114,11 +115,7 @@ class Encoder(nn.Module):
         """Freeze all but the top `layers` layers, and return how many that leaves frozen."""
         if layers:
             self._refuse_whole()
-        if layers > self.n_layers:
-            raise ConfigError(
-                f"trained_layers {layers} of a backbone that has {self.n_layers}; expected at "
-                "most as many, or none given to train all of it with its embeddings"
-            )
+        refuse_layers(layers, self.n_layers)
         frozen = self.n_layers - layers
         self.freeze_below(frozen)
         return frozen
@@ -229,7 +226,8 @@ def open_encoder(
     """
     transformer = load_transformer(backbone.folder)
     encoder = Encoder(transformer, pooling or backbone.preset.pooling, backbone.preset)
-    _refuse_unfit(backbone, encoder, text)
+    refuse_long(backbone.name, text.max_tokens, encoder.most_tokens, backbone.preset)
+    refuse_unseeing(backbone.name, encoder.pooling, reads_forward=encoder.reads_forward)
     if checkpointing and not transformer.supports_gradient_checkpointing:
         raise ConfigError(
             f"checkpointing with backbone {backbone.name!r}: a model of architecture "
@@ -264,23 +262,3 @@ def open_encoder(
         # kind needs, and which would send gradients through all frozen layers.
         transformer.disable_input_require_grads()
     return encoder, Reader(tokenizer, layout)
-
-
-def _refuse_unfit(backbone: Backbone, encoder: Encoder, text: TextOptions) -> None:
-    """Refuse texts too long for the backbone, and a pooling that would see none of them."""
-    limits = {
-        "it has positions for": encoder.most_tokens,
-        "it was trained for": backbone.preset.max_tokens,
-    }
-    known = {said: most for said, most in limits.items() if most is not None}
-    if known and text.max_tokens > min(known.values()):
-        raise ConfigError(
-            f"max_tokens {text.max_tokens} for backbone {backbone.name!r}: "
-            f"{', '.join(f'{said} {most}' for said, most in known.items())}; expected at most "
-            f"{min(known.values())}"
-        )
-    if encoder.pooling == "cls" and encoder.reads_forward:
-        raise ConfigError(
-            f"pooling cls for backbone {backbone.name!r}, which reads from left to right, so that "
-            "its first token sees nothing of a text; expected last, or mean"
-        )

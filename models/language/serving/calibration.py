@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.language.reading.sequences import Sequences, padded
 from models.language.serving.engines import asked_threads
+from models.language.serving.weights.writing import openable
 
 _TEXTS: Final = 128  # run one by one: padding is not what activations are like
 _TOKENS: Final = 1024  # kept of them
@@ -32,9 +33,8 @@ def activations(
     options.intra_op_num_threads = asked_threads()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
-    session = ort.InferenceSession(
-        probe.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    with openable(probe) as given:
+        session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
     generator = np.random.default_rng(0)
     rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in values}

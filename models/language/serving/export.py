@@ -12,14 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError, ExportError, missing_module
-from models.files import atomic_file, file_sha256
+from models.files import file_sha256, scratch_folder
 from models.language.reading.sequences import Sequences, padded
 from models.language.serving.batches import Run, run_batches
 from models.language.serving.doubt import leads, smallest_doubt
 from models.language.serving.engines import asked_threads
 from models.language.serving.form import Form
 from models.language.serving.gate import UNMEASURED, complaint, measure_gap
-from models.language.serving.manifest import FORMAT, Exported, FormReport, write_manifest
+from models.language.serving.manifest import (
+    FORMAT,
+    Exported,
+    FormReport,
+    Weights,
+    write_manifest,
+)
 from models.language.serving.measure import machine_name, milliseconds_by_shape
 from models.language.serving.options import EXACT, INT8, ServingOptions
 from models.member import Logits
@@ -57,7 +63,6 @@ def export_form(
         import torch
 
         from models.language.serving.network import onnx_network
-        from models.language.serving.quantise import quantised, rounded
         from models.language.serving.torch_engine import TorchSession
     except ModuleNotFoundError as error:
         raise missing_module(error, "training") from error
@@ -81,20 +86,18 @@ def export_form(
         threads=asked_threads(options.threads),
     )
     judge = _Judge(folder, report, options, answers, answers(run_trained), rows_are_logits)
-    exact = onnx_network(module, sample, takes_segments)
-    if wrong := judge.refuses(EXACT, exact):
-        raise ExportError(
-            f"the exported network does not answer as the trained one does: {wrong}; "
-            "it is not served. Raise the limits only where the cause is known"
-        )
     left_out: dict[str, str] = {}
-    if INT8 in options.variants:
-        scales = rounded(exact, sample, pad_id)
-        for share in options.spared:
-            wrong = judge.refuses(INT8, quantised(scales, share), spared=share)
-            if not wrong:
-                left_out.clear()
-                break
+    # In the folder itself: where temporary files go there may be no room for weights.
+    with scratch_folder(folder, "weights") as scratch:
+        exact = onnx_network(module, sample, takes_segments, scratch)
+        if wrong := judge.refuses(EXACT, exact):
+            raise ExportError(
+                f"the exported network does not answer as the trained one does: {wrong}; "
+                "it is not served. Raise the limits only where the cause is known"
+            )
+        if INT8 in options.variants and (
+            wrong := _without_int8(judge, exact, sample, pad_id, options, scratch)
+        ):
             left_out[INT8] = wrong
     measured = {
         name: replace(
@@ -108,6 +111,25 @@ def export_form(
     report = replace(report, variants=measured, left_out=left_out)
     write_manifest(folder, report)
     return report
+
+
+def _without_int8(
+    judge: "_Judge",
+    exact: "ModelProto",
+    sample: Sequences,
+    pad_id: int,
+    options: ServingOptions,
+    scratch: Path,
+) -> str:
+    """Why there is no int8, in words; or nothing, and it is kept with the least spared."""
+    from models.language.serving.quantise import quantised, rounded
+
+    scales, wrong = rounded(exact, sample, pad_id), ""
+    for share in options.spared:
+        wrong = judge.refuses(INT8, quantised(scales, share, scratch / "quantised"), spared=share)
+        if not wrong:
+            break
+    return wrong
 
 
 class _Judge:
@@ -128,14 +150,16 @@ class _Judge:
         self._rows_are_logits = rows_are_logits
 
     def refuses(self, variant: str, network: "ModelProto", spared: float = 0.0) -> str:
-        """What is wrong with the variant, in words, and its file gone; or nothing, and it is kept.
+        """What is wrong with the variant, in words, and its files gone; or nothing, and it is kept.
 
         float32 comes first: others lean on it.
         """
+        from models.language.serving.weights.writing import write_network
+
         path = self._folder / f"{variant}{_SUFFIX}"
-        with atomic_file(path) as scratch:
-            scratch.write_bytes(network.SerializeToString(deterministic=True))
-        about = Exported(path.name, file_sha256(path), UNMEASURED, {}, spared)
+        data = write_network(network, path)
+        weights = None if data is None else Weights(data.name, file_sha256(data))
+        about = Exported(path.name, file_sha256(path), UNMEASURED, {}, spared, weights=weights)
         try:
             about = self._judged(variant, about)
             wrong = complaint(variant, about.gap, self._options)
@@ -144,7 +168,8 @@ class _Judge:
         except Exception as error:  # an exception per cause, with no root of its own
             wrong = f"{variant} does not run: {error}"
         if wrong:
-            path.unlink()
+            for name in about.digests:
+                (self._folder / name).unlink()
         else:
             self.kept[variant] = about
         return wrong

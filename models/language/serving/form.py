@@ -87,7 +87,8 @@ class Form:
         folder.mkdir(parents=True, exist_ok=True)
         if folder.resolve() != self._folder.resolve():
             for exported in self.report.variants.values():
-                shutil.copyfile(self._folder / exported.file, folder / exported.file)
+                for name in exported.digests:
+                    shutil.copyfile(self._folder / name, folder / name)
         write_manifest(folder, self.report)
 
     @property
@@ -105,8 +106,13 @@ class Form:
         return fastest_variant(self._milliseconds, texts)
 
     def known(self, variant: str) -> str:
-        """`variant` where it was exported, or else float32: no clock has a say in it."""
-        return variant if variant in self.report.variants else EXACT
+        """What runs where `variant` is asked for: float32 where it is not there.
+
+        No clock has a say in it; the engine has, for those besides onnxruntime run float32 alone.
+        """
+        if self.engine != "onnxruntime" or variant not in self.report.variants:
+            return EXACT
+        return variant
 
     def open(self) -> None:
         """Open every variant that some number of texts asks for, so that no request has to wait."""

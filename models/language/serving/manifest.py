@@ -11,10 +11,21 @@ from models.errors import EsciError, ReleaseError
 from models.files import file_sha256, read_json, write_json
 from models.language.serving.gate import Gap
 from models.language.serving.options import EXACT
+from models.language.serving.weights.places import weight_places
 from models.typed import STRICT, complaints, parse, plain
 
 FORMAT: Final = 1
 MANIFEST_FILE: Final = "form.json"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The file beside a variant's own that holds its weights."""
+
+    __pydantic_config__ = STRICT
+
+    file: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,13 @@ class Exported:
     milliseconds: dict[int, float]  # of a request of so many texts; empty where not measured
     spared: float = 0.0  # share of the matrix products left in floats to pass the gate
     doubt: float = 0.0  # logits whose largest leads by no more are answered by float32
+    weights: Weights | None = None  # None where its own file holds them
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each of its files, by name."""
+        beside = {} if self.weights is None else {self.weights.file: self.weights.sha256}
+        return {self.file: self.sha256, **beside}
 
 
 @dataclass(frozen=True)
@@ -88,11 +106,35 @@ def read_manifest(folder: Path) -> FormReport:
             "which the others lean on: restore the folder"
         )
     for variant, exported in report.variants.items():
-        file = folder / exported.file
-        if file.parent != folder or not file.is_file():
-            raise ReleaseError(f"{file}, the {variant} variant, is not there; restore the folder")
-        if file_sha256(file) != exported.sha256:
-            raise ReleaseError(
-                f"{file} is not the file that was exported; restore it, or export again"
-            )
+        for name, digest in exported.digests.items():
+            _check_file(folder, variant, name, digest)
+        _check_places(folder, exported)
     return report
+
+
+def _check_file(folder: Path, variant: str, name: str, digest: str) -> None:
+    file = folder / name
+    if file.parent != folder or not file.is_file():
+        raise ReleaseError(f"{file}, of the {variant} variant, is not there; restore the folder")
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise ReleaseError(f"{file} is a link out of its folder; expected the file itself")
+    if file_sha256(file) != digest:
+        raise ReleaseError(f"{file} is not the file that was exported; restore it, or export again")
+
+
+def _check_places(folder: Path, exported: Exported) -> None:
+    """That the network looks for weights nowhere but in the file that was checked."""
+    file, known = folder / exported.file, exported.weights and exported.weights.file
+    size = (folder / known).stat().st_size if known else 0
+    for place in weight_places(file):
+        if place.location != known:
+            raise ReleaseError(
+                f"{file} looks for weights in {place.location!r}; expected "
+                f"{known or 'all of them in itself'}, and nothing outside its folder: restore it, "
+                "or export again"
+            )
+        if place.end > size:
+            raise ReleaseError(
+                f"{folder / known} has {size} bytes and {file} reads {place.end} of it; restore "
+                "both, or export again"
+            )

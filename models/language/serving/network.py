@@ -5,15 +5,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from models.errors import ConfigError, ExportError
+from models.errors import ExportError
 from models.language.reading.sequences import Sequences
 from models.language.serving.graph.attention import fuse_attention
 from models.language.serving.graph.editing import from_onnx, tidied, to_onnx
 from models.language.serving.graph.selection import select_early
+from models.language.serving.weights.writing import to_onnx_spilling
 
 if TYPE_CHECKING:
     import onnx
@@ -25,31 +27,26 @@ _EXAMPLE: Final = (2, 16)  # texts and tokens; neither may be 0 or 1, which woul
 # The first version of the standard's operations with attention. The exporter, asked for it, writes
 # rotary embeddings that onnxruntime refuses; so it writes an older one, which is lifted.
 _OPERATIONS: Final = 23
-_MOST_BYTES: Final = 2**31 - 2**26  # of weights: a protobuf ends at 2 GiB, and there is the graph
 
 
-def check_size(module: "nn.Module") -> None:
-    """Refuse a network too large to be exported: before it is trained, not after."""
-    size = sum(4 * parameter.numel() for parameter in module.parameters())
-    if size > _MOST_BYTES:
-        raise ConfigError(
-            f"the network has {size / 2**30:.1f} GiB of weights, and the ONNX file that a member "
-            f"answers from holds {_MOST_BYTES / 2**30:.1f}; expected a smaller backbone"
-        )
-
-
-def onnx_network(module: "nn.Module", sample: Sequences, takes_segments: bool) -> "onnx.ModelProto":
+def onnx_network(
+    module: "nn.Module", sample: Sequences, takes_segments: bool, scratch: Path | None = None
+) -> "onnx.ModelProto":
     """`module` on the CPU as ONNX with any number of texts of any length.
 
     Inputs are int64 `ids`, `mask` and, where `takes_segments`, `segments`; the output is `rows`.
+    Weights that are too many for a protobuf go to files in the folder `scratch`, where one is
+    given, and have to stay there for as long as the network is used.
     """
-    graph = from_onnx(as_exported(module, sample, takes_segments))
+    graph = from_onnx(as_exported(module, sample, takes_segments, scratch))
     fuse_attention(graph)
     select_early(graph)
-    return to_onnx(tidied(graph))
+    return to_onnx_spilling(tidied(graph), scratch and scratch / "rewritten")
 
 
-def as_exported(module: "nn.Module", sample: Sequences, takes_segments: bool) -> "onnx.ModelProto":
+def as_exported(
+    module: "nn.Module", sample: Sequences, takes_segments: bool, scratch: Path | None = None
+) -> "onnx.ModelProto":
     """`module` as torch exports it, before anything is done to make it quick."""
     import torch
     from onnxscript.version_converter import convert_version
@@ -78,7 +75,7 @@ def as_exported(module: "nn.Module", sample: Sequences, takes_segments: bool) ->
         ) from error
     if program is None:
         raise ExportError("torch.onnx.export wrote nothing; expected a program")
-    graph = from_onnx(_bare(program.model_proto))
+    graph = from_onnx(_bare(to_onnx_spilling(program.model, scratch and scratch / "exported")))
     convert_version(graph, _OPERATIONS)
     return to_onnx(graph)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from models.errors import ConfigError
-from models.typed import STRICT
+from models.typed import STRICT, require_finite
 
 Variant = Literal["fp32", "int8"]
 VARIANTS: Final[tuple[Variant, ...]] = ("fp32", "int8")
@@ -54,6 +54,7 @@ class ServingOptions:
     threads: int = 0  # of the measurement; 0: as many as there are cores to run on
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not self.variants or len(set(self.variants)) < len(self.variants):
             raise ConfigError(f"variants {list(self.variants)}: expected some, each once")
         if self.offline != EXACT and self.offline not in self.variants:

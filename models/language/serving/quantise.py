@@ -6,6 +6,7 @@ batch. Weights have a scale per column. Sums are exact, whatever the order of ad
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -25,9 +26,9 @@ from models.language.serving.graph.editing import (
     rank,
     size,
     tidied,
-    to_onnx,
 )
 from models.language.serving.scales import Eighths, eight_bits
+from models.language.serving.weights.writing import to_onnx_spilling
 
 Floats = NDArray[np.float32]
 
@@ -61,17 +62,18 @@ def rounded(model: onnx.ModelProto, sample: Sequences, pad_id: int) -> Rounded:
     """
     groups = _groups(from_onnx(model))
     read = activations(model, list(groups), sample, pad_id)
-    weights = {
-        name: np.concatenate([product.weights for product in products], axis=1)
-        for name, products in groups.items()
-    }
-    return Rounded(model, {name: eight_bits(read[name], weights[name]) for name in groups})
+    eighths = {}
+    for name, products in groups.items():  # one at a time: together they are the whole network
+        weights = np.concatenate([product.weights for product in products], axis=1)
+        eighths[name] = eight_bits(read[name], weights)
+    return Rounded(model, eighths)
 
 
-def quantised(given: Rounded, spared: float = 0.0) -> onnx.ModelProto:
+def quantised(given: Rounded, spared: float = 0.0, data: Path | None = None) -> onnx.ModelProto:
     """The network with its products in int8, but for a share of them, the lowest, left in floats.
 
-    What is lost low in a network grows on its way up.
+    What is lost low in a network grows on its way up. Weights that are too many for a protobuf go
+    to the file `data`, where one is given.
     """
     graph = from_onnx(given.model)
     editor = Editor(graph, "int8")
@@ -79,7 +81,7 @@ def quantised(given: Rounded, spared: float = 0.0) -> onnx.ModelProto:
     for name, products in groups[round(spared * len(groups)) :]:
         _replace(editor, products, given.eighths[name])
     _halve_tables(editor)
-    return to_onnx(tidied(graph))
+    return to_onnx_spilling(tidied(graph), data)
 
 
 def _groups(graph: ir.Model) -> dict[str, list[_Product]]:

@@ -102,8 +102,12 @@ def weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights, all of them safetensors in this very folder."""
     if (folder / WEIGHTS_FILE).is_file():
         return [folder / WEIGHTS_FILE]
-    index = read_object(folder / SHARDS_FILE)
-    shards = sorted(set(index.get("weight_map", {}).values()))
+    places = read_object(folder / SHARDS_FILE).get("weight_map", {})
+    if not isinstance(places, dict) or not all(isinstance(one, str) for one in places.values()):
+        raise MemberError(
+            f"{folder / SHARDS_FILE} holds no weight_map of names and files; restore the folder"
+        )
+    shards = sorted(set(places.values()))
     for shard in shards:
         # A pickle named here would be loaded, and so would a file of somewhere else.
         if Path(shard).name != shard or Path(shard).suffix != ".safetensors":

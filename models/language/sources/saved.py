@@ -66,5 +66,7 @@ def _their_pooling(folder: Path) -> Pooling | None:
         "pooling_mode_mean_tokens": "mean",
         "pooling_mode_lasttoken": "last",
     }
-    chosen = [modes.get("pooling_mode"), *(mode for mode, value in modes.items() if value is True)]
+    named = modes.get("pooling_mode")
+    chosen = [named] if isinstance(named, str) else []
+    chosen += [mode for mode, value in modes.items() if value is True]
     return next((ways[mode] for mode in chosen if mode in ways), None)

@@ -114,7 +114,8 @@ def _converted(name: str, vocabulary: Path, links: Path) -> Tokenizer:
         ) from error
     # What cannot be read may come out as an empty vocabulary, and not as an error.
     known = made.get_vocab_size()
-    size = int(read_object(links / CONFIG_FILE).get("vocab_size", 0))
+    said = read_object(links / CONFIG_FILE).get("vocab_size")
+    size = said if isinstance(said, int) else 0
     if known < _LEAST_VOCABULARY * size:
         raise MemberError(
             f"backbone {name!r}: the tokenizer made from {vocabulary} has {known} tokens for a "
@@ -128,6 +129,8 @@ def _special_id(folder: Path, tokenizer: Tokenizer, role: str) -> int | None:
     found: Any = read_object(folder / CONFIG_FILE).get(f"{role}_id")
     if isinstance(found, list):  # decoders that may end a text in several ways
         found = found[0] if found else None
+    # Some write -1 for none.
+    found = found if isinstance(found, int) and found >= 0 else None
     if found is None and (folder / TOKENIZER_CONFIG).is_file():
         token = read_object(folder / TOKENIZER_CONFIG).get(role)
         token = token.get("content") if isinstance(token, dict) else token

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.language.vectors.filling import Tick, unheard
 from models.language.vectors.source import VectorSource
 from models.language.vectors.store import ProductVectors
+from models.language.vectors.tally import Counts
 from models.member import Member
 from models.pairs import Pairs, Products
 
@@ -26,11 +27,18 @@ class Embedder(Protocol):
         ...
 
     def precompute(self, products: Products, folder: Path, tick: Tick = unheard) -> ProductVectors:
-        """The vectors of `products` in the store in `folder`, with those already there."""
+        """The vectors of `products` in the store in `folder`, with those already there.
+
+        A store that is damaged is set aside and filled again.
+        """
         ...
 
     def with_vectors(self, source: VectorSource) -> Self:
         """This member, answering products that `source` knows without encoding them."""
+        ...
+
+    def product_counts(self) -> Counts:
+        """Products looked up and encoded since this one was loaded, or made of another."""
         ...
 
     def similarities(self, pairs: Pairs) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """Served towers: queries to vectors, products to packed vectors, whether stored or made anew."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
@@ -15,6 +15,7 @@ from models.language.serving.options import EXACT, Variant
 from models.language.vectors.head import PairHead
 from models.language.vectors.packing import Packed, Packing, Vectors
 from models.language.vectors.source import VectorSource, product_keys
+from models.language.vectors.tally import Tally
 from models.member import Logits
 from models.pairs import Pairs, Products, Queries
 
@@ -41,13 +42,19 @@ class ServedTowers:
     query_variant: str | None = None  # that makes query vectors; None: the one measured fastest
     product_variant: Variant = EXACT  # that makes product vectors; fp32 where it was left out
     source: VectorSource | None = None
+    tally: Tally = field(default_factory=Tally)  # of the products that are asked for
 
     @property
     def identity(self) -> str:
-        """What stored product vectors must have been made by to mean anything here."""
+        """What stored product vectors must have been made by to mean anything here.
+
+        It names the variant that really runs, so vectors made in float32 by an engine that runs
+        nothing else are not those of int8. float32 is one whatever the engine, as to the gate of
+        the export: vectors made on a GPU serve on a CPU.
+        """
         decides = [
             self.reader_digest,
-            self.product_form.report.variants[self._product_variant()].sha256,
+            *self.product_form.report.variants[self._product_variant()].digests.values(),
             self.packing.precision,
             self.packing.width,
         ]
@@ -71,8 +78,10 @@ class ServedTowers:
     def product_vectors(self, products: Products) -> Packed:
         """The packed unit vector of each product, from the source where it is known there."""
         if self.source is None:
+            self.tally.add(stored=0, encoded=len(products))
             return self.encoded_products(products)
         known, stored = self.source.get_many(product_keys(products))
+        self.tally.add(stored=len(stored), encoded=len(products) - len(stored))
         packed = np.empty((len(products), self.packing.stride), np.uint8)
         packed[known] = stored
         packed[~known] = self.encoded_products(products.take(np.flatnonzero(~known)))
@@ -89,7 +98,10 @@ class ServedTowers:
         return packed
 
     def _product_variant(self) -> str:
-        """A choice of the options and of what was exported; of no clock and no engine."""
+        """A choice of the options, of what was exported and of what the engine runs; of no clock.
+
+        All engines run float32, so there the engine has no say.
+        """
         return self.product_form.known(self.product_variant)
 
     def _run(self, form: Form, texts: Sequences, variant: str) -> Vectors:

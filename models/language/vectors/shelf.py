@@ -28,7 +28,13 @@ class Supplied:
 
     members: Sequence[Member]  # all that were given, in their order
     products: Mapping[str, int]  # in the store of each member that has one
-    missing: Sequence[str]  # members that compare vectors and have none
+    missing: Mapping[str, str]  # why members that compare vectors have none; "" in an empty folder
+    damaged: Mapping[str, str]  # members whose store was passed over: what is wrong with it
+
+    @property
+    def embedders(self) -> Sequence[EmbeddingMember]:
+        """The members that compare vectors, in their order."""
+        return [cast(EmbeddingMember, one) for one in self.members if isinstance(one, Embedder)]
 
 
 @dataclass(frozen=True)
@@ -50,32 +56,49 @@ class Shelf:
         """The store of `member`, which must be here: those of others do not help it."""
         store = self.find(member)
         if store is None:
-            here = sorted(path.parent.name for path in self.folder.glob(f"*/{ABOUT_FILE}"))
-            raise ReleaseError(
-                f"{self.folder} holds no product vectors of member {member.name!r} as it is "
-                f"({self.place_of(member).name}), but {', '.join(here) or 'none at all'}: compute "
-                "them with esci precompute, as after every training, or leave the vectors out"
-            )
+            raise ReleaseError(f"{self._lack_of(member)}, or leave the vectors out")
         return store
 
     def supply(self, members: Sequence[Member], *, required: bool) -> Supplied:
-        """The members, each with its store; where `required`, all that compare vectors have one."""
+        """The members, each with its store.
+
+        Where `required`, all that compare vectors have one, and any damage is an error. Otherwise a
+        member whose store cannot be used comes back as it was given.
+        """
         given: list[Member] = []
         products: dict[str, int] = {}
-        missing = []
+        missing: dict[str, str] = {}
+        damaged: dict[str, str] = {}
         for member in members:
-            if isinstance(member, Embedder):
-                embedder = cast(EmbeddingMember, member)
-                store = self.get(embedder) if required else self.find(embedder)
-                if store is not None:
-                    products[member.name] = len(store)
-                    given.append(embedder.with_vectors(store))
-                    continue
-                missing.append(member.name)
             given.append(member)
+            if not isinstance(member, Embedder):
+                continue
+            embedder = cast(EmbeddingMember, member)
+            try:
+                store = self.get(embedder) if required else self.find(embedder)
+                if store is None:
+                    missing[member.name] = self._lack_of(embedder) if self._stores() else ""
+                else:
+                    given[-1] = embedder.with_vectors(store)
+                    products[member.name] = len(store)
+            except (ReleaseError, OSError) as error:
+                if required:
+                    raise
+                damaged[member.name] = str(error)
         if required and not products:
             raise ReleaseError(
                 f"{self.folder} is to give product vectors, and no member compares any: "
                 f"{', '.join(member.name for member in members)}; leave the vectors out"
             )
-        return Supplied(given, products, missing)
+        return Supplied(given, products, missing, damaged)
+
+    def _stores(self) -> list[str]:
+        """The names of all stores here."""
+        return sorted(path.parent.name for path in self.folder.glob(f"*/{ABOUT_FILE}"))
+
+    def _lack_of(self, member: EmbeddingMember) -> str:
+        return (
+            f"{self.folder} holds no product vectors of member {member.name!r} as it is "
+            f"({self.place_of(member).name}), but {', '.join(self._stores()) or 'none at all'}: "
+            "compute them with esci precompute, as after every training"
+        )

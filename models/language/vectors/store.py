@@ -5,11 +5,13 @@
       <name>.keys.npy, <name>.rows.npy      a segment; see models/language/vectors/segments.py
 
 Adding writes a new segment and then names it in vectors.json, so a kill leaves the store as it was;
-merging does the same with one for all. Many processes may write, one at a time by a lock on the
-folder, while others read what was there when they opened the store.
+merging does the same with one for all. A damaged store is set aside by renaming vectors.json; what
+is left of it goes when the next vectors are added. Many processes may write, one at a time by a
+lock on the folder, while others read what was there when they opened the store.
 """
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,7 +41,11 @@ from models.typed import STRICT, complaints, parse, plain
 
 FORMAT: Final = 2
 ABOUT_FILE: Final = "vectors.json"
-_REBUILD: Final = "compute the product vectors again"
+_REBUILD: Final = "compute the product vectors again, with esci precompute"
+# What a damaged store's list becomes, which no store is read from; `_sweep` removes it.
+_SET_ASIDE: Final = f".{ABOUT_FILE}.damaged.part"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,23 @@ class ProductVectors:
                 f"{identity[:12]}) or packing; give another folder, or remove this one"
             )
         return store
+
+    @classmethod
+    def mended(cls, folder: Path, identity: str, packing: Packing) -> Self:
+        """As `create`, after every vector that is there was read: a damaged store becomes empty.
+
+        The log tells of the damage.
+        """
+        if (folder / ABOUT_FILE).exists():
+            with _writing(folder):  # nor does another process mend it meanwhile
+                try:
+                    cls.open(folder).verify()
+                except ReleaseError as error:
+                    if _is_unread(error):
+                        raise
+                    (folder / ABOUT_FILE).replace(folder / _SET_ASIDE)
+                    log.warning("set aside, to be computed again: %s", error)
+        return cls.create(folder, identity, packing)
 
     @property
     def identity(self) -> str:
@@ -259,6 +282,12 @@ def _opened_all(folder: Path, have: Mapping[SegmentEntry, Segment]) -> tuple[_Ab
             before, found = found, read_json(folder / ABOUT_FILE)
             if found == before:
                 raise
+
+
+def _is_unread(error: ReleaseError) -> bool:
+    """Whether the files could not be read, which says nothing of what is in them."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
 
 
 def _check_format(folder: Path, found: Any) -> None:

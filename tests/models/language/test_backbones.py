@@ -174,12 +174,21 @@ class TestFolder:
         with pytest.raises(MemberError, match="expected safetensors files in the same"):
             find_backbone(str(folder), tmp_path)
 
+    @pytest.mark.parametrize("places", [{"all": ["a", "b"]}, {"one": 1}, ["a"], "a", None])
+    def test_an_index_that_names_no_files_is_refused(self, folder, tmp_path, places):
+        (folder / MODEL).unlink()
+        write_json(folder / f"{MODEL}.index.json", {"weight_map": places})
+        with pytest.raises(MemberError, match="no weight_map of names and files"):
+            find_backbone(str(folder), tmp_path)
+
     @pytest.mark.parametrize(
         ("said", "pooling"),
         [
             ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean"),
             ({"pooling_mode": "lasttoken"}, "last"),
             ({"pooling_mode": "max"}, "cls"),
+            ({"pooling_mode": ["mean"]}, "cls"),
+            ({"pooling_mode": {}, "pooling_mode_mean_tokens": True}, "mean"),
         ],
     )
     def test_the_pooling_of_sentence_transformers_is_taken_over(

@@ -8,7 +8,14 @@ from pydantic import ValidationError
 from transformers import CONFIG_MAPPING
 
 from models.errors import ConfigError
-from models.language.presets import MINILM_SHA256, PRESETS, LoraOptions, Preset, default_preset
+from models.language.presets import (
+    MINILM_SHA256,
+    PRESETS,
+    LoraOptions,
+    Preset,
+    default_preset,
+    is_decoder,
+)
 from models.language.tiny import ARCHITECTURES
 from models.typed import known_keys, parse, plain
 
@@ -64,6 +71,20 @@ def test_a_default_claims_nothing_of_texts_and_tokenizers():
         assert preset.architecture == name
         assert (preset.hub, preset.tokenizer, preset.max_tokens, preset.sha256) == (None,) * 4
     assert not DEFAULTS["big_bird"].markers
+
+
+@pytest.mark.parametrize("classes", [3, "Bert", None, {}, [3, None]])
+def test_a_list_of_classes_that_is_none_says_nothing(classes):
+    named = default_preset({"model_type": "bert", "architectures": classes})
+    assert named == default_preset({"model_type": "bert"})
+
+
+def test_decoders_are_known_unless_they_say_that_they_look_both_ways():
+    assert all(is_decoder({"model_type": name}) for name in DECODERS)
+    assert not is_decoder({"model_type": "bert"})
+    assert not is_decoder({"model_type": ["qwen2"]})
+    assert not is_decoder({"model_type": "qwen2", "is_causal": False})
+    assert not is_decoder({"model_type": "gemma3_text", "use_bidirectional_attention": True})
 
 
 @pytest.mark.parametrize("name", known_keys(Preset))

@@ -9,6 +9,7 @@ from models.language.vectors.embedder import Embedder
 from models.language.vectors.packing import Packing
 from models.language.vectors.shelf import Shelf
 from models.language.vectors.store import ABOUT_FILE, ProductVectors
+from models.language.vectors.tally import Counts
 from models.members.lexical import LexicalMember
 
 OLD, NEW = "0" * 12 + "a" * 52, "1" * 12 + "a" * 52
@@ -31,6 +32,9 @@ class Towers:
     def with_vectors(self, source):
         assert source.identity == self.identity
         return dataclasses.replace(self, source=source)
+
+    def product_counts(self):
+        return Counts(0, 0)
 
     def similarities(self, pairs):  # noqa: ARG002
         raise AssertionError
@@ -62,7 +66,12 @@ def test_members_come_back_in_their_order_with_what_they_found(tmp_path):
     found = shelf.supply([lexical, twin, mine], required=False)
     assert found.members[:2] == [lexical, twin]
     assert found.members[2].source.folder == shelf.place_of(mine)
-    assert (found.products, found.missing) == ({"bi": 0}, ["other"])
+    assert found.embedders == found.members[1:]
+    assert (found.products, found.damaged) == ({"bi": 0}, {})
+    assert list(found.missing) == ["other"]
+    # A folder with nothing in it is how most have it; one with others' vectors wants a word.
+    assert shelf.place_of(mine).name in found.missing["other"]
+    assert Shelf(tmp_path / "none").supply([twin], required=False).missing == {"other": ""}
 
 
 def test_where_vectors_are_required_every_member_has_its_own(tmp_path):
@@ -81,9 +90,14 @@ def test_where_vectors_are_required_every_member_has_its_own(tmp_path):
         shelf.supply([lexical], required=True)
 
 
-def test_a_damaged_store_is_no_missing_one(tmp_path):
+def test_a_damaged_store_is_passed_over_unless_it_was_asked_for(tmp_path):
     shelf = Shelf(tmp_path)
     mine = stored(shelf, Towers("bi"))
     (shelf.place_of(mine) / ABOUT_FILE).write_text("{}")
     with pytest.raises(ReleaseError, match="compute the product vectors again"):
-        shelf.supply([mine], required=False)
+        shelf.supply([mine], required=True)
+    found = shelf.supply([mine], required=False)
+    assert found.members == [mine]
+    assert not found.products
+    assert not found.missing
+    assert "compute the product vectors again" in found.damaged["bi"]

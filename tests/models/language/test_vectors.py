@@ -1,5 +1,6 @@
 """Packed vectors, the store of a catalogue's, and the head that compares them."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -16,10 +17,17 @@ from hypothesis import strategies as st
 from models.errors import DataError, ReleaseError
 from models.language.reading.sequences import Sequences
 from models.language.serving.batches import run_plan
+from models.language.serving.engines import ENGINES
+from models.language.serving.form import Form
+from models.language.serving.gate import Gap
+from models.language.serving.manifest import Exported, FormReport, Weights
+from models.language.serving.options import VARIANTS
+from models.language.vectors.forms import ServedTowers
 from models.language.vectors.head import PairHead
 from models.language.vectors.packing import Packing
 from models.language.vectors.source import KEY_BYTES, VectorSource, product_keys
 from models.language.vectors.store import ABOUT_FILE, ProductVectors
+from models.language.vectors.tally import Counts, Tally
 from models.pairs import Products
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -258,6 +266,48 @@ class TestStore:
             opened.get_many(keys(*range(50))).packed, packed_of(range(50), store.packing)
         )
 
+    @pytest.mark.parametrize("large", [False, True])
+    @pytest.mark.parametrize("damage", ["about", "keys", "rows", "gone"])
+    def test_a_damaged_store_is_set_aside_and_filled_again(
+        self, tmp_path, monkeypatch, caplog, damage, large
+    ):
+        if large:
+            monkeypatch.setattr("models.language.vectors.segments._VERIFIED_BYTES", 0)
+        store = filled(tmp_path, range(50))
+        before = {path.name for path in tmp_path.iterdir()}
+        if damage == "about":
+            (tmp_path / ABOUT_FILE).write_text("{}")
+        elif damage == "gone":
+            next(tmp_path.glob("*.rows.npy")).unlink()
+        else:
+            rot(tmp_path, -1, b"\x01", damage)
+        mended = ProductVectors.mended(tmp_path, "tower", store.packing)
+        assert len(mended) == len(ProductVectors.open(tmp_path)) == 0
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "set aside" in caplog.text
+        assert str(tmp_path) in caplog.text
+        mended.append(keys(*range(50)), packed_of(range(50), store.packing))
+        ProductVectors.open(tmp_path).verify()
+        assert {path.name for path in tmp_path.iterdir()} == before  # nothing is left of it
+
+    def test_a_whole_store_is_kept_and_one_that_cannot_be_read_too(
+        self, tmp_path, monkeypatch, caplog
+    ):
+        packing = filled(tmp_path, range(50)).packing
+        assert len(ProductVectors.mended(tmp_path, "tower", packing)) == 50
+        with pytest.raises(DataError, match="another tower"):
+            ProductVectors.mended(tmp_path, "other", packing)
+
+        def refused(*_, **__):
+            raise PermissionError(13, "refused")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("models.language.vectors.segments.np.load", refused)
+            with pytest.raises(ReleaseError, match="refused"):
+                ProductVectors.mended(tmp_path, "tower", packing)
+        assert len(ProductVectors.mended(tmp_path, "tower", packing)) == 50
+        assert not caplog.records
+
     def test_vectors_that_are_no_numbers_are_not_stored(self, tmp_path):
         store = filled(tmp_path, [1])
         with pytest.raises(DataError, match="not finite"):
@@ -362,9 +412,9 @@ def started(folder: Path, code: str, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def rot(folder: Path, at: int, found: bytes) -> None:
-    """Write `found` over the bytes from `at` of the store's vectors."""
-    (path,) = folder.glob("*.rows.npy")
+def rot(folder: Path, at: int, found: bytes, of: str = "rows") -> None:
+    """Write `found` over the bytes from `at` of the store's vectors, or keys."""
+    (path,) = folder.glob(f"*.{of}.npy")
     content = bytearray(path.read_bytes())
     at %= len(content)
     content[at : at + len(found)] = found
@@ -381,6 +431,64 @@ def drawn_head(seed: int, hidden: int, width: int = WIDTH) -> PairHead:
         second=rng.normal(size=(hidden, 4)).astype(np.float32),
         second_bias=rng.normal(size=4).astype(np.float32) if hidden else np.zeros(4, np.float32),
     )
+
+
+class TestIdentity:
+    """What vectors must have been made by, as the engine has it."""
+
+    def identity(self, engine: str, variant: str, weights: Weights | None = None) -> str:
+        gap = Gap(1, 0.0, 0.0)
+        variants = {
+            name: Exported(f"{name}.onnx", name, gap, milliseconds={}, weights=weights)
+            for name in VARIANTS
+        }
+        report = FormReport(1, 0, WIDTH, 64, variants, {}, "none", 1)
+        form = Form(Path("nowhere"), report, engine=engine, trained=lambda: None)
+        return ServedTowers(
+            reader=None,
+            query_form=form,
+            product_form=form,
+            packing=Packing("fp16", WIDTH),
+            head=drawn_head(1, 0),
+            reader_digest="reader",
+            product_variant=variant,
+        ).identity
+
+    def test_int8_is_another_s_where_the_engine_runs_float32(self):
+        rounded, exact = (self.identity("onnxruntime", one) for one in ("int8", "fp32"))
+        assert rounded != exact
+        for engine in ("openvino", "torch"):
+            assert self.identity(engine, "int8") == exact
+
+    def test_weights_in_a_file_of_their_own_are_part_of_it(self):
+        beside = [Weights("weights", digest) for digest in ("one", "other")]
+        found = {self.identity("onnxruntime", "fp32", one) for one in (None, *beside)}
+        assert len(found) == 3
+
+    def test_float32_is_one_whatever_runs_it(self):
+        assert len({self.identity(engine, "fp32") for engine in ENGINES}) == 1
+
+
+class TestTally:
+    def test_it_counts_what_was_looked_up_and_what_was_encoded(self, tmp_path, monkeypatch):
+        products = Products.of(
+            [{"product_id": str(n), "locale": "us", "title": "a"} for n in range(5)]
+        )
+        packing = Packing("fp16", WIDTH)
+        store = ProductVectors.create(tmp_path, "tower", packing)
+        store.append(product_keys(products)[:3], packing.pack(vectors(1, 3)))
+        monkeypatch.setattr(
+            ServedTowers, "encoded_products", lambda _, some: packing.pack(vectors(2, len(some)))
+        )
+        form = None  # nothing is encoded
+        towers = ServedTowers(form, form, form, packing, drawn_head(1, 0), "reader")
+        towers.product_vectors(products)
+        assert towers.tally.counts == Counts(0, 5)
+        looking_up = dataclasses.replace(towers, source=store, tally=Tally())
+        for _ in range(2):
+            looking_up.product_vectors(products)
+        assert looking_up.tally.counts == Counts(stored=6, encoded=4)
+        assert towers.tally.counts == Counts(0, 5)
 
 
 @pytest.mark.parametrize("hidden", [0, 5])

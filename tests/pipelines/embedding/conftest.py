@@ -11,6 +11,7 @@ from models.language.metric.options import MetricOptions
 from models.language.reading.reader import TextOptions
 from models.language.serving.options import ServingOptions
 from models.language.training.options import TrainingOptions
+from models.language.vectors.forms import ServedTowers
 from models.members.bi_encoder import BiEncoderOptions
 from models.release_registry import ReleaseRegistry
 from models.typed import plain
@@ -46,6 +47,19 @@ class Made(NamedTuple):
     @property
     def member(self) -> Path:
         return self.run / "members" / "bi"
+
+
+@pytest.fixture
+def encoded(monkeypatch) -> list[int]:
+    """How many products were encoded, call by call."""
+    counts, encode = [], ServedTowers.encoded_products
+
+    def counted(self, products):
+        counts.append(len(products))
+        return encode(self, products)
+
+    monkeypatch.setattr(ServedTowers, "encoded_products", counted)
+    return counts
 
 
 @pytest.fixture(scope="session")

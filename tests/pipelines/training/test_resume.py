@@ -6,19 +6,23 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from models.errors import ConfigError
+from models.errors import ConfigError, DataError
 from models.files import read_json
 from models.registry import KINDS
+from models.typed import plain
 from models.workbench import Workbench
 from pipelines.config import MemberConfig, TrainConfig
+from pipelines.dataset.read import fingerprint
 from pipelines.demo.generate import generate
 from pipelines.demo.options import DemoOptions
 from pipelines.training.run import RUN_FILE, read_run
-from pipelines.training.train import train_run
+from pipelines.training.team import Team
+from pipelines.training.train import help_train, train_run
 from pipelines.training.versions import library_versions
 from pipelines.training.work import open_work
 from tests.pipelines.training import slow_member
@@ -180,6 +184,56 @@ def test_other_libraries_begin_everything_afresh(data, tmp_path, monkeypatch, ca
     )
     assert steps(lambda: train_run(data, out, TrainConfig(members=[member("a", steps=4)]))) == 4
     assert "versions.torch" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Pair(Team):
+    """The first of two processes, of which the other never answers."""
+
+    def tell(self, what):
+        del what
+
+
+def test_another_number_of_processes_begins_what_they_share_afresh(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.training.train.SHARED", frozenset({KIND}))
+    out, config = tmp_path / "run", TrainConfig(members=[member("a", steps=4)])
+    begin(data, out, member("a", steps=4), member("b", steps=6, stop_at=3))
+    assert steps(lambda: train_run(data, out, config, team=Pair(0, 2))) == 4
+    assert read_run(out)[0].processes == 2
+
+
+def test_and_leaves_what_one_fits_alone_as_it_is(data, tmp_path):
+    out, config = tmp_path / "run", TrainConfig(members=[member("a", steps=4)])
+    begin(data, out, member("a", steps=4), member("b", steps=6, stop_at=3))
+    assert steps(lambda: train_run(data, out, config, team=Pair(0, 2))) == 0
+
+
+@dataclass(frozen=True)
+class Helper(Team):
+    """The second of two processes, told one thing by the first."""
+
+    said: dict = field(default_factory=dict)
+    heard: list = field(default_factory=list)
+
+    def hear(self):
+        self.heard.append(self.said)
+        return self.said if len(self.heard) == 1 else None
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_helper_fits_on_the_data_of_the_first_or_not_at_all(data, tmp_path, is_same):
+    said = {
+        "data": str(data),
+        "fingerprint": fingerprint(data) if is_same else "another",
+        "config": plain(TrainConfig(members=[member("a", steps=4)])),
+        "member": "a",
+        "bench": str(tmp_path),
+    }
+    if is_same:
+        assert steps(lambda: help_train(Helper(1, 2, said))) == 4
+        return
+    with pytest.raises(DataError, match="another for the first process"):
+        help_train(Helper(1, 2, said))
 
 
 def test_another_file_where_the_options_name_one_begins_its_member_afresh(data, tmp_path, capsys):

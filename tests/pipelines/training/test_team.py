@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from models.errors import ConfigError
 from models.files import read_json
 from pipelines.demo.generate import generate
 from pipelines.demo.options import DemoOptions
@@ -61,12 +62,13 @@ def launch(tmp_path):
     def start(*words, **environment):
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += ["--nproc-per-node", "2", "-m", "tests.pipelines.training.launched"]
+        ours = {name: word for name, word in os.environ.items() if name != "OMP_NUM_THREADS"}
         keys = {"LAUNCH_LOG": str(log), "ESCI_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
         agents.append(
             subprocess.Popen(
                 [*command, *map(str, words)],
                 cwd=ROOT,
-                env=os.environ | keys | environment,
+                env=ours | keys | environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -166,6 +168,9 @@ def test_a_backbone_is_adapted_by_both(data, tmp_path, launch):
     assert document == read_json(tmp_path / "adapted" / "adapted.json")
     assert document["processes"] == 2
     assert sorted(learned(tmp_path).values()) == [2, 2]
+    # By what the launcher tells them, which nobody asked it to.
+    chosen = [(tmp_path / "log" / f"threads-{rank}").read_text() for rank in (0, 1)]
+    assert chosen == ["OMP_NUM_THREADS=1: 4 of 8"] * 2
     assert not list(tmp_path.glob(".*"))
 
 
@@ -174,8 +179,28 @@ def test_without_a_launcher_a_process_is_alone_and_loads_no_torch():
         assert team == ALONE
     with joined({"RANK": "0", "WORLD_SIZE": "1"}) as team:
         assert team == ALONE
+    with joined({"RANK": "of the node"}) as team:
+        assert team == ALONE
     code = (
         "import sys\nfrom pipelines.training.team import joined\n"
         "with joined({}) as team: team.tell(1)\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"MASTER_ADDR": None},
+        {"MASTER_PORT": ""},
+        {"RANK": "x"},
+        {"RANK": "2"},
+        {"WORLD_SIZE": "two"},
+        {"WORLD_SIZE": "0"},
+    ],
+)
+def test_half_a_launch_is_refused(wrong):
+    whole = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    environment = {name: value for name, value in (whole | wrong).items() if value is not None}
+    with pytest.raises(ConfigError, match="which is no launch"), joined(environment):
+        pass

@@ -28,6 +28,13 @@ def test_processes_of_a_launch_divide_the_cores_and_not_what_was_asked(beside, e
     assert choose_threads(None, eight, launch | {"OMP_NUM_THREADS": "5"}) == 5
 
 
+@pytest.mark.parametrize(("beside", "expected"), [("1", 1), ("2", 4), ("8", 1), ("16", 1)])
+def test_the_one_thread_that_torchrun_sets_is_nobody_s_wish(beside, expected):
+    launch = {"LOCAL_WORLD_SIZE": beside, "OMP_NUM_THREADS": "1"}
+    assert choose_threads(None, Cores(8, 8, None), launch) == expected
+    assert choose_threads(1, Cores(8, 8, None), launch) == 1
+
+
 def test_no_threads_are_refused():
     with pytest.raises(ConfigError, match="found 0 threads"):
         choose_threads(0)

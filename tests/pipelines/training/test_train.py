@@ -13,6 +13,7 @@ from models.errors import (
     ReleaseError,
     UnknownMemberKindError,
 )
+from models.language.tiny import write_tiny
 from models.pairs import PRODUCT_FIELDS
 from models.release import load_release, read_manifest
 from models.release_registry import ReleaseRegistry
@@ -213,3 +214,24 @@ def test_so_is_a_backbone_that_is_not_there(data, tmp_path, monkeypatch):
     with pytest.raises(MemberError, match="absent is no folder"):
         train_run(data, tmp_path / "run", config)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["bi_encoder", "cross_encoder"])
+@pytest.mark.parametrize(
+    ("architecture", "options", "message"),
+    [
+        ("bert", {"text": {"max_tokens": 300}}, "max_tokens 300"),
+        ("bert", {"training": {"trained_layers": 9}}, "trained_layers 9"),
+        ("qwen2", {"pooling": "cls"}, "pooling cls"),
+    ],
+)
+def test_so_is_what_a_backbone_cannot_do(
+    data, tmp_path, monkeypatch, kind, architecture, options, message
+):
+    monkeypatch.setattr("pipelines.training.train.make_member", None)
+    folder = write_tiny(tmp_path / "backbone", architecture)
+    deep = MemberConfig("deep", kind, {"backbone": str(folder), **options})
+    config = replace(CONFIG, members=[*CONFIG.members, deep])
+    with pytest.raises(ConfigError, match=message):
+        train_run(data, tmp_path / "run", config)
+    assert list(tmp_path.iterdir()) == [folder]

@@ -244,6 +244,22 @@ class TestWhole:
             with pytest.raises(ConfigError, match=r"'albert' cannot be cut.*share weights.*train"):
                 ask()
 
+    # They answer well, but their layers with something else than one state per token.
+    @pytest.mark.parametrize(
+        ("architecture", "more"), [("squeezebert", {"embedding_size": 32}), ("openai-gpt", {})]
+    )
+    @torch.no_grad()
+    def test_one_whose_layers_cannot_be_watched_is_usable_too(self, architecture, more):
+        config = AutoConfig.for_model(architecture, **SIZES, **more)
+        with torch.random.fork_rng(devices=[]), quiet():
+            torch.manual_seed(4)
+            encoder = Encoder(AutoModel.from_config(config), "mean")
+        ids, mask, segments = batch()
+        assert encoder.n_layers == 1
+        assert encoder(ids, mask, segments).isfinite().all()
+        with pytest.raises(ConfigError, match=r"cannot be cut.*could not be watched \(TypeError"):
+            encoder.train_top(1)
+
     def texts(self, encoder: Encoder, trained: int | None) -> EncodedTexts:
         options = TrainingOptions(trained_layers=trained, cache_precision="fp32")
         return EncodedTexts.prepare(encoder, Sequences.of([[5, 6, 7], [8]]), 0, options)

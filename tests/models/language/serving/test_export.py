@@ -201,7 +201,7 @@ class TestBrokenExports:
 
     @pytest.mark.usefixtures("quick")
     def test_int8_spares_no_more_products_than_it_must(self, monkeypatch, tmp_path):
-        def quantised(_scales, spared):
+        def quantised(_scales, spared, _data):
             right = onnx.load(exported() / "int8.onnx")
             return right if spared >= 0.5 else _other_weight(right)
 
@@ -297,6 +297,8 @@ class TestOptions:
             {"variants": ["int8", "int8"]},
             {"flip_rate": -0.1},
             {"largest_difference": float("nan")},
+            {"measure_seconds": float("nan")},
+            {"measure_seconds": float("inf")},
             {"batch_tokens": 0},
             {"shapes": [4, 1]},
             {"shapes": []},

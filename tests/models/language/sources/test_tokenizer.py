@@ -195,6 +195,16 @@ class TestReading:
         assert tokenizer.padding is not None
         assert tokenizer.padding["pad_id"] == 1
 
+    @pytest.mark.parametrize("none", [-1, [], [-1], "[PAD]", [[1]]])
+    def test_an_id_that_is_none_is_passed_over(self, folder, none):
+        path = folder / "config.json"
+        write_json(path, {**read_json(path), "pad_token_id": none, "eos_token_id": none})
+        write_json(folder / "tokenizer_config.json", {"pad_token": "[MASK]"})
+        tokenizer, end = read_tokenizer(folder)
+        assert tokenizer.padding is not None
+        assert tokenizer.padding["pad_id"] == tokenizer.token_to_id("[MASK]")
+        assert end is None
+
     @pytest.mark.parametrize("token", ["[MASK]", {"content": "[MASK]", "special": True}])
     def test_its_configuration_names_padding_where_the_models_does_not(self, folder, token):
         path = folder / "config.json"

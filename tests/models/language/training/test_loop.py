@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from models.errors import ConfigError, MemberError
+from models.files import read_json
 from models.language.training.loop import CHECKPOINT_FILE, train
 from models.language.training.options import TrainingOptions
 from models.language.training.steps.precision import mixed_precision
 from models.workbench import Workbench
+from tests.models.language.training.shared_out import SCORES
 from tests.models.language.training.toy import ToyTask, same
 
 ROOT = Path(__file__).parents[4]
@@ -351,8 +353,16 @@ def test_processes_share_the_work_and_agree_with_one(tmp_path):
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    one = ToyTask(examples=45, dropout=0.0)
+    one = ToyTask(examples=45, dropout=0.0, scores=SCORES)
     train(one, TrainingOptions(epochs=2, learning_rate=1e-2, accumulation=4, fgm=0.1), 5)
+    found = [read_json(tmp_path / f"found-{process}.json") for process in (0, 1)]
+    # Dropout of their own, and one verdict on what came of it.
+    assert not set(found[0]["seeds"]) & set(found[1]["seeds"])
+    for process in found:
+        curve = process["curve"]
+        scored = [point for point in curve["points"] if point["metrics"]]
+        assert [point["metrics"]["score"] for point in scored] == SCORES
+        assert curve["best_step"] == scored[-1]["step"]
     two = [load_file(tmp_path / f"weights-2-{process}.safetensors") for process in (0, 1)]
     for name in set(one.weights()) - {"seen"}:
         assert torch.equal(two[0][name], two[1][name])
