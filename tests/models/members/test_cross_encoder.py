@@ -83,12 +83,6 @@ class TestOptions:
         with pytest.raises(ConfigError, match="colour"):
             make_member("cross_encoder", "x", {"training": {"colour": 1}})
 
-    def test_what_no_file_can_hold_is_refused_before_it_is_trained(self, monkeypatch):
-        monkeypatch.setattr("models.language.serving.network._MOST_BYTES", 1000)
-        monkeypatch.setattr("models.language.training.pair_task.PairTask.loss", None)
-        with pytest.raises(ConfigError, match=r"0\.0 GiB of weights"):
-            made().fit(tiny_pairs(), NOBODY)
-
     def test_no_training_pairs_are_refused(self):
         with pytest.raises(DataError, match="no training pairs"):
             made().fit(NOBODY, NOBODY)
