@@ -11,6 +11,7 @@ from rich.table import Table
 from models.language.pretraining.options import Objective
 from models.typed import plain
 from pipelines.adapting.config import ENVIRONMENT_PREFIX, AdaptConfig
+from pipelines.commands.options import Threads
 from pipelines.config import read_config
 from pipelines.console import note, out, print_json, watched
 from pipelines.training.team import joined
@@ -49,14 +50,7 @@ def adapt(
             "--set", help="Set one key, as in training.epochs=2; may be given several times."
         ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            envvar=VARIABLE,
-            help="Threads to compute with; every core we may use without it, so name fewer where "
-            "others work on the machine too.",
-        ),
-    ] = None,
+    threads: Threads = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace an adapted backbone that is there.")
     ] = False,

@@ -9,6 +9,7 @@ from rich.text import Text
 from models.files import write_json
 from models.judge.resample import LEVEL
 from models.judge.verdict import Terms
+from pipelines.commands.options import Epsilon, JudgeSeed, OpisFar, Permutations, Resamples
 from pipelines.console import note, out, print_json, watched
 from pipelines.judging.flags import consistency_terms
 from pipelines.judging.folders import check_folder
@@ -46,24 +47,15 @@ def consistency(
             "query and locale."
         ),
     ] = None,
-    epsilon: Annotated[
-        float, typer.Option(help="Share of worst classes in epsilon-OPIS, between 0 and 1.")
-    ] = 0.1,
+    epsilon: Epsilon = 0.1,
     opis_positives: Annotated[str, typer.Option(help="Labels that count as matches.")] = "E",
     opis_negatives: Annotated[
         str, typer.Option(help="Labels that count as no matches; others are passed over.")
     ] = "I",
-    opis_far: Annotated[
-        str,
-        typer.Option(help="Shares of negatives accepted at the ends of the threshold range."),
-    ] = "0.01,0.1",
-    resamples: Annotated[
-        int, typer.Option(min=1, help="Resamples of queries behind the intervals.")
-    ] = 1000,
-    permutations: Annotated[
-        int, typer.Option(min=1, help="Permutations behind the p-values.")
-    ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of resamples and permutations.")] = 0,
+    opis_far: OpisFar = "0.01,0.1",
+    resamples: Resamples = 1000,
+    permutations: Permutations = 1000,
+    seed: JudgeSeed = 0,
     threads: Annotated[
         int | None,
         typer.Option(envvar=VARIABLE, help="Threads to compute with; every core without it."),

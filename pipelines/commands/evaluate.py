@@ -13,6 +13,7 @@ from models.files import file_sha256, write_json
 from models.judge.judge import judge, majority_of, majority_system
 from models.judge.verdict import Terms, Verdict
 from models.labels import DEFAULT_GAINS, GAIN_TABLES
+from pipelines.commands.options import Epsilon, JudgeSeed, OpisFar, Permutations, Resamples
 from pipelines.console import err, out, print_json
 from pipelines.dataset.layout import EXAMPLES_FILE
 from pipelines.judging.flags import consistency_terms
@@ -51,13 +52,9 @@ def evaluate(
     gains: Annotated[
         str, typer.Option(help=f"Gain table of nDCG: {', '.join(GAIN_TABLES)}.")
     ] = DEFAULT_GAINS,
-    resamples: Annotated[
-        int, typer.Option(min=1, help="Resamples of queries behind the intervals.")
-    ] = 1000,
-    permutations: Annotated[
-        int, typer.Option(min=1, help="Permutations behind the p-values.")
-    ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of resamples and permutations.")] = 0,
+    resamples: Resamples = 1000,
+    permutations: Permutations = 1000,
+    seed: JudgeSeed = 0,
     by: Annotated[
         list[str] | None,
         typer.Option(help="Also slice by this column of the examples, or 'source'. Repeatable."),
@@ -68,19 +65,14 @@ def evaluate(
             help="Classes of OPIS: query, locale or a column. Repeatable; else query and locale."
         ),
     ] = None,
-    epsilon: Annotated[
-        float, typer.Option(help="Share of worst classes in epsilon-OPIS, between 0 and 1.")
-    ] = 0.1,
+    epsilon: Epsilon = 0.1,
     opis_positives: Annotated[
         str, typer.Option(help="Labels that OPIS takes as positive; distance 1 - P of them.")
     ] = "E",
     opis_negatives: Annotated[
         str, typer.Option(help="Labels that OPIS takes as negative; others are passed over.")
     ] = "I",
-    opis_far: Annotated[
-        str,
-        typer.Option(help="Shares of negatives accepted at the ends of the threshold range."),
-    ] = "0.01,0.1",
+    opis_far: OpisFar = "0.01,0.1",
     folder: Annotated[
         Path | None,
         typer.Option(

@@ -7,7 +7,9 @@ import typer
 from rich.filesize import decimal
 
 from models.typed import plain
+from pipelines.commands.options import Threads
 from pipelines.console import note, out, print_json, watched
+from pipelines.training.team import ALONE
 from pipelines.training.threads import VARIABLE, choose_threads
 
 
@@ -36,14 +38,7 @@ def precompute(
             "texts that were changed.",
         ),
     ] = False,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            envvar=VARIABLE,
-            help="Threads to compute with; every core we may use without it, so name fewer where "
-            "others work on the machine too.",
-        ),
-    ] = None,
+    threads: Threads = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Compute the vectors of all products of a dataset once, for a bi-encoder that was trained.
@@ -75,7 +70,7 @@ def precompute(
     from pipelines.product_vectors import precompute as run
 
     using = choose_threads(threads)
-    note(f"computing with {using} thread{'s' if using > 1 else ''} (--threads or {VARIABLE})")
+    note(f"computing with {ALONE.in_words(using)} (--threads or {VARIABLE})")
     found = run(folder, data, to, watched, member=member, threads=using, prune=prune)
     if json:
         print_json(plain(found))

@@ -9,6 +9,7 @@ from rich.table import Table
 from models.home import home
 from models.release_registry import ReleaseRegistry
 from models.typed import plain
+from pipelines.commands.options import Threads
 from pipelines.config import load_config
 from pipelines.console import note, out, print_json, watched
 from pipelines.publish import check_publishable, publish
@@ -35,14 +36,7 @@ def train(
     registry: Annotated[
         Path | None, typer.Option(help="The registry to publish to; .esci without it.")
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            envvar=VARIABLE,
-            help="Threads to compute with; every core we may use without it, so name fewer where "
-            "others work on the machine too.",
-        ),
-    ] = None,
+    threads: Threads = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a run that is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
