@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import DataError, NotFittedError
 from models.pairs import LabelledPairs, Pairs
 from models.workbench import NO_WORKBENCH, Workbench
+
+State = TypeVar("State")
 
 Logits: TypeAlias = NDArray[np.float32]
 """Raw scores before softmax, shape (pairs, 4), columns in the order of LABELS."""
@@ -86,3 +89,18 @@ def softmax(logits: NDArray[Any]) -> Probabilities:
     """Probabilities of `logits`, row by row."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def require_pairs(name: str, train: LabelledPairs) -> None:
+    """Refuse to fit the member `name` on nothing."""
+    if not len(train):
+        raise DataError(
+            f"member {name!r} has no training pairs; expected at least one labelled pair"
+        )
+
+
+def require_fitted(name: str, state: State | None) -> State:
+    """The state of the member `name`, which it has once it was fitted or loaded."""
+    if state is None:
+        raise NotFittedError(f"member {name!r} is not fitted; call fit, or load one that was saved")
+    return state

@@ -14,15 +14,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from models.errors import EsciError, ReleaseError
-from models.files import atomic_file, file_sha256, read_json, write_json
+from models.errors import ReleaseError
+from models.files import atomic_file, file_sha256, write_json
 from models.labels import LABELS
 from models.language.training.curve import Curve
 from models.pairs import LabelledPairs
+from models.saved_member import ABOUT, read_about
 from models.versions import library_versions
 from models.workbench import NO_WORKBENCH, Workbench
 
-ABOUT: Final = "member.json"
 FORM: Final = "form"  # what answers
 TRAINED: Final = "trained"  # what was trained, and may be trained on
 CURVE: Final = "curve.svg"
@@ -80,17 +80,7 @@ def seal(
 
 def open_sealed(folder: Path, *, kind: str, format_number: int) -> Sealed:
     """The member folder, checked to be of this kind and format and to be whole."""
-    try:
-        about = read_json(folder / ABOUT)
-    except EsciError as error:
-        raise ReleaseError(f"{folder} holds no member: {error}") from error
-    found = about if isinstance(about, dict) else {}
-    if found.get("kind") != kind or found.get("format") != format_number:
-        raise ReleaseError(
-            f"{folder} holds a member of kind {found.get('kind')!r} in format "
-            f"{found.get('format')!r}; this code reads {kind!r} in format {format_number}: "
-            "train the member again, or run the version that wrote it"
-        )
+    found = read_about(folder, kind, format_number)
     if found.get("labels") != list(LABELS):
         raise ReleaseError(
             f"{folder} was saved with the labels {found.get('labels')}; expected "

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from models.errors import ConfigError, DataError, EsciError, NotFittedError, ReleaseError
+from models.errors import ConfigError, EsciError, ReleaseError
 from models.language.examples import every_text, pairs_to_compare
 from models.language.folder import (
     CURVE,
@@ -43,7 +43,7 @@ from models.language.vectors.packing import Packing, Precision
 from models.language.vectors.source import VectorSource
 from models.language.vectors.store import ProductVectors
 from models.language.vectors.tally import Counts, Tally
-from models.member import Cost, Logits
+from models.member import Cost, Logits, require_fitted, require_pairs
 from models.needs import Needs
 from models.pairs import LabelledPairs, Pairs, Products
 from models.registry import named_extra
@@ -163,10 +163,7 @@ class BiEncoderMember:
         from models.language.networks.towers import Towers
         from models.language.training.steps.processes import is_first
 
-        if not len(train):
-            raise DataError(
-                f"member {self.name!r} has no training pairs; expected at least one labelled pair"
-            )
+        require_pairs(self.name, train)
         self._fitted = None
         with bench.scratch("backbone") as scratch:
             backbone = find_backbone(
@@ -334,11 +331,7 @@ class BiEncoderMember:
         return other
 
     def _whole(self) -> _Fitted:
-        if self._fitted is None:
-            raise NotFittedError(
-                f"member {self.name!r} is not fitted; call fit, or load one that was saved"
-            )
-        return self._fitted
+        return require_fitted(self.name, self._fitted)
 
 
 def _opened(files: Sealed, options: BiEncoderOptions) -> _Fitted:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import numpy as np
 from pydantic import ValidationError
 
-from models.errors import ConfigError, DataError, EsciError, NotFittedError, ReleaseError
+from models.errors import ConfigError, EsciError, ReleaseError
 from models.labels import LABELS
 from models.language.examples import every_text, pairs_to_compare
 from models.language.folder import (
@@ -31,7 +31,7 @@ from models.language.serving.form import Form
 from models.language.serving.options import ServingOptions
 from models.language.training.identity import training_identity
 from models.language.training.options import ClassificationOptions, TrainingOptions
-from models.member import Cost, Logits
+from models.member import Cost, Logits, require_fitted, require_pairs
 from models.needs import Needs
 from models.pairs import LabelledPairs, Pairs
 from models.registry import named_extra
@@ -132,10 +132,7 @@ class CrossEncoderMember:
         from models.language.training.pair_classifier import train_on_pairs
         from models.language.training.steps.processes import is_first
 
-        if not len(train):
-            raise DataError(
-                f"member {self.name!r} has no training pairs; expected at least one labelled pair"
-            )
+        require_pairs(self.name, train)
         self._fitted = None
         with bench.scratch("backbone") as scratch:
             backbone = find_backbone(
@@ -254,11 +251,7 @@ class CrossEncoderMember:
         return member
 
     def _whole(self) -> _Fitted:
-        if self._fitted is None:
-            raise NotFittedError(
-                f"member {self.name!r} is not fitted; call fit, or load one that was saved"
-            )
-        return self._fitted
+        return require_fitted(self.name, self._fitted)
 
 
 def _opened(files: Sealed, serving: ServingOptions) -> _Fitted:

@@ -11,8 +11,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import DataError, EsciError, NotFittedError, ReleaseError
-from models.files import read_json, write_json
+from models.errors import DataError, EsciError, ReleaseError
+from models.files import write_json
 from models.labels import LABELS
 from models.lexical.matching.arrays import load_arrays, save_arrays
 from models.lexical.matching.crosses import joined_crosses, pair_crosses
@@ -26,9 +26,10 @@ from models.lexical.weighing.choosing import choose_model
 from models.lexical.weighing.fitting import Sample
 from models.lexical.weighing.options import LexicalOptions
 from models.locales import LOCALES
-from models.member import Cost, Logits
+from models.member import Cost, Logits, require_fitted, require_pairs
 from models.pairs import LabelledPairs, Pairs
 from models.registry import named_extra
+from models.saved_member import ABOUT, read_about
 from models.typed import parse, plain
 from models.weights import pair_weights
 from models.workbench import NO_WORKBENCH, Workbench
@@ -36,7 +37,7 @@ from models.workbench import NO_WORKBENCH, Workbench
 # Also what tokens, hashes and features mean: it rises when a saved member would answer otherwise.
 FORMAT: Final = 1
 _KIND: Final = "lexical"
-_ABOUT, _MODEL, _STATISTICS = "member.json", "model.npz", "statistics.npz"
+_MODEL, _STATISTICS = "model.npz", "statistics.npz"
 
 
 class LexicalMember:
@@ -57,10 +58,7 @@ class LexicalMember:
     ) -> Self:
         """Count the words of the training side's products, then choose penalties on `valid`."""
         del bench  # a matter of seconds
-        if not len(train):
-            raise DataError(
-                f"member {self.name!r} has no training pairs; expected at least one labelled pair"
-            )
+        require_pairs(self.name, train)
         named = train.compact()
         products = prepare_products(named.products)
         statistics = count_words(products)
@@ -114,7 +112,7 @@ class LexicalMember:
         save_arrays(folder / _MODEL, model)
         save_arrays(folder / _STATISTICS, statistics)
         write_json(
-            folder / _ABOUT,
+            folder / ABOUT,
             {
                 "kind": _KIND,
                 "format": FORMAT,
@@ -142,11 +140,7 @@ class LexicalMember:
         return member
 
     def _fitted(self) -> tuple[AdditiveModel, Statistics]:
-        if self._model is None or self._statistics is None:
-            raise NotFittedError(
-                f"member {self.name!r} is not fitted; call fit, or load one that was saved"
-            )
-        return self._model, self._statistics
+        return require_fitted(self.name, self._model), require_fitted(self.name, self._statistics)
 
 
 def _meanings() -> dict[str, list[str]]:
@@ -156,17 +150,7 @@ def _meanings() -> dict[str, list[str]]:
 
 def _read_about(folder: Path) -> dict[str, Any]:
     """The content of `member.json`, checked to be ours and of this format."""
-    try:
-        about = read_json(folder / _ABOUT)
-    except EsciError as error:
-        raise ReleaseError(f"{folder} holds no member: {error}") from error
-    found = about if isinstance(about, dict) else {}
-    if found.get("kind") != _KIND or found.get("format") != FORMAT:
-        raise ReleaseError(
-            f"{folder} holds a member of kind {found.get('kind')!r} in format "
-            f"{found.get('format')!r}; this code reads {_KIND!r} in format {FORMAT}: "
-            "train the member again, or run the version that wrote it"
-        )
+    found = read_about(folder, _KIND, FORMAT)
     for what, expected in _meanings().items():
         if found.get(what) != expected:
             raise ReleaseError(

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import ConfigError
-from models.language.folder import ABOUT
 from models.release import MANIFEST
+from models.saved_member import ABOUT
 from pipelines.dataset.layout import EXAMPLES_FILE
 from pipelines.training.run import RUN_FILE
 
