@@ -36,6 +36,10 @@ class Backbone:
     sha256: str  # of weights, tokenizer and all else that decides what it answers
     preset: Preset
 
+    def named(self) -> dict[str, str]:
+        """What a member that was made of it says of it."""
+        return {"name": self.name, "sha256": self.sha256}
+
 
 def find_backbone(
     name: str,

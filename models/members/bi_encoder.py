@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from models.errors import ConfigError, EsciError, ReleaseError
-from models.language.examples import every_text, pairs_to_compare
+from models.language.examples import pairs_to_compare
 from models.language.folder import (
     CURVE,
     FORM,
@@ -28,14 +28,13 @@ from models.language.folder import (
     seal,
 )
 from models.language.metric.options import MetricOptions
-from models.language.preflight import backbone_needs
-from models.language.presets import LoraOptions, Pooling, Preset
+from models.language.options import LanguageOptions
+from models.language.presets import Pooling, Preset
 from models.language.reading.reader import FILES as READER_FILES
-from models.language.reading.reader import Reader, TextOptions
+from models.language.reading.reader import Reader
 from models.language.serving.form import Form
-from models.language.serving.options import ServingOptions, Variant
+from models.language.serving.options import Variant
 from models.language.training.identity import training_identity
-from models.language.training.options import ClassificationOptions, TrainingOptions
 from models.language.vectors.filling import Tick, fill, unheard
 from models.language.vectors.forms import ServedTowers
 from models.language.vectors.head import PairHead
@@ -44,7 +43,6 @@ from models.language.vectors.source import VectorSource
 from models.language.vectors.store import ProductVectors
 from models.language.vectors.tally import Counts, Tally
 from models.member import Cost, Logits, require_fitted, require_pairs
-from models.needs import Needs
 from models.pairs import LabelledPairs, Pairs, Products
 from models.registry import named_extra
 from models.typed import STRICT, complaints, parse, plain
@@ -62,36 +60,25 @@ _HEAD_RATE: Final = 1e-3
 
 
 @dataclass(frozen=True)
-class BiEncoderOptions:
+class BiEncoderOptions(LanguageOptions):
     """The backbone, what it reads, how it is trained, and how its vectors are compared and kept."""
 
     __pydantic_config__ = STRICT
 
-    backbone: str = "minilm"
-    allow_download: bool = False  # of the backbone, when fitted; a fitted member needs no network
-    text: TextOptions = field(default_factory=TextOptions)
-    towers: Literal["shared", "twin"] = "shared"  # twin: one network for queries, one for products
     pooling: Pooling | None = None  # None: the backbone's preset
+    towers: Literal["shared", "twin"] = "shared"  # twin: one network for queries, one for products
     dimensions: int | None = None  # of the vectors, by a learned projection; None: the backbone's
     hidden: int = 128  # numbers in the head's hidden layer; 0 makes it linear
-    dropout: float = 0.1  # of what the head compares
-    # Adapters instead of all weights. None: as the backbone's preset has it; false: none.
-    lora: LoraOptions | bool | None = None
-    training: TrainingOptions = field(default_factory=TrainingOptions)
-    classification: ClassificationOptions = field(default_factory=ClassificationOptions)
     metric: MetricOptions = field(default_factory=MetricOptions)
     vectors: Precision = "fp16"  # that product vectors are kept in; int8 takes half of it
     # That makes product vectors. They are mostly made once and stored, so fp32, which every engine
     # runs, costs little; int8 is for products that come with the request.
     product_variant: Variant = "fp32"
-    serving: ServingOptions = field(default_factory=ServingOptions)
-    seed: int = 7
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout {self.dropout}: expected 0 to below 1")
-        if min(self.seed, self.hidden) < 0 or (self.dimensions is not None and self.dimensions < 1):
-            raise ConfigError("seed and hidden: expected 0 or more; dimensions: expected 1 or more")
+        super().__post_init__()
+        if self.hidden < 0 or (self.dimensions is not None and self.dimensions < 1):
+            raise ConfigError("hidden: expected 0 or more; dimensions: expected 1 or more")
         if self.classification.distil:
             raise ConfigError("distil is for cross-encoders; expected 0 for a bi-encoder")
         if self.metric.is_on and self.training.trained_layers == 0 and self.dimensions is None:
@@ -100,32 +87,15 @@ class BiEncoderOptions:
                 "give `dimensions`, whose projection does, or train some layers"
             )
 
-    def needs(self) -> Needs:
-        """The backbone, and what adapters and the metric loss take."""
-        return backbone_needs(
-            self.backbone,
-            self.lora,
-            allow_download=self.allow_download,
-            modules=self.metric.modules(),
-            max_tokens=self.text.max_tokens,
-            pooling=self.pooling,
-            trained_layers=self.training.trained_layers,
-        )
+    def modules(self) -> tuple[str, ...]:
+        """What the metric loss imports."""
+        return self.metric.modules()
 
-    def resolved(self, preset: Preset) -> "BiEncoderOptions":
-        """The same with what was left open taken from the backbone's preset."""
-        lora = preset.lora if self.lora is None else self.lora
-        training = replace(
-            self.training,
-            learning_rate=self.training.learning_rate or preset.learning_rate,
-            head_learning_rate=self.training.head_learning_rate or _HEAD_RATE,
-        )
-        return replace(
-            self,
-            pooling=self.pooling or preset.pooling,
-            lora=LoraOptions() if lora is True else lora,
-            training=training,
-        )
+    def resolved(self, preset: Preset) -> Self:
+        """The same with what was left open taken from the backbone's preset, the head quicker."""
+        known = super().resolved(preset)
+        rate = self.training.head_learning_rate or _HEAD_RATE
+        return replace(known, training=replace(known.training, head_learning_rate=rate))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,45 +125,22 @@ class BiEncoderMember:
         empty. Of several processes that train together the first alone exports, and is fitted.
         """
         # Imported here: what answers must not need them.
-        import torch
-
-        from models.language.backbones import find_backbone
         from models.language.metric.fitting import export_towers, train_towers
-        from models.language.networks.encoder import open_encoder
         from models.language.networks.towers import Towers
+        from models.language.starting import started
         from models.language.training.steps.processes import is_first
 
         require_pairs(self.name, train)
         self._fitted = None
-        with bench.scratch("backbone") as scratch:
-            backbone = find_backbone(
-                self.options.backbone,
-                scratch,
-                texts=every_text(train),
-                seed=self.options.seed,
-                allow_download=self.options.allow_download,
+        count = 1 if self.options.towers == "shared" else 2
+        with started(self.options, train, bench, count) as start:
+            options, reader = start.options, start.reader
+            towers = Towers.starting(
+                start.encoders, options.dimensions, options.hidden, options.dropout
             )
-            options = self.options.resolved(backbone.preset)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(options.seed)
-                opened = [
-                    open_encoder(
-                        backbone,
-                        options.text,
-                        pooling=options.pooling,
-                        lora=options.lora if isinstance(options.lora, LoraOptions) else None,
-                        checkpointing=options.training.checkpointing,
-                    )
-                    for _ in range(1 if options.towers == "shared" else 2)
-                ]
-                reader = opened[0][1]
-                towers = Towers.starting(
-                    [encoder for encoder, _ in opened],
-                    options.dimensions,
-                    options.hidden,
-                    options.dropout,
-                )
-        identity = training_identity(_KIND, FORMAT, plain(options), backbone.sha256, train, valid)
+        identity = training_identity(
+            _KIND, FORMAT, plain(options), start.backbone.sha256, train, valid
+        )
         curve = train_towers(
             towers,
             reader,
@@ -231,7 +178,7 @@ class BiEncoderMember:
             valid=valid,
             seed=options.seed,
             curve=curve,
-            backbone={"name": backbone.name, "sha256": backbone.sha256},
+            backbone=start.backbone.named(),
             options=plain(options),
             forms={name: plain(form) for name, form in report.forms.items()},
             packing=plain(report.packing),
@@ -261,6 +208,7 @@ class BiEncoderMember:
         For requests that somebody waits for. What it says then lies within the gate of the export
         from what this member says. Products are encoded as before, for stored vectors fit those.
         """
+        self._whole().served.open_quickest()
         return self._but(query_variant=None)
 
     def similarities(self, pairs: Pairs) -> NDArray[np.float32]:

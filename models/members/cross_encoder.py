@@ -4,16 +4,16 @@ It answers with onnxruntime, tokenizers and numpy; torch is there when it is fit
 """
 
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 from pydantic import ValidationError
 
-from models.errors import ConfigError, EsciError, ReleaseError
+from models.errors import EsciError, ReleaseError
 from models.labels import LABELS
-from models.language.examples import every_text, pairs_to_compare
+from models.language.examples import pairs_to_compare
 from models.language.folder import (
     CURVE,
     FORM,
@@ -24,15 +24,12 @@ from models.language.folder import (
     open_sealed,
     seal,
 )
-from models.language.preflight import backbone_needs
-from models.language.presets import LoraOptions, PairPooling, Preset
-from models.language.reading.reader import Reader, TextOptions
+from models.language.options import LanguageOptions
+from models.language.reading.reader import Reader
 from models.language.serving.form import Form
 from models.language.serving.options import ServingOptions
 from models.language.training.identity import training_identity
-from models.language.training.options import ClassificationOptions, TrainingOptions
 from models.member import Cost, Logits, require_fitted, require_pairs
-from models.needs import Needs
 from models.pairs import LabelledPairs, Pairs
 from models.registry import named_extra
 from models.typed import STRICT, complaints, parse, plain
@@ -48,50 +45,10 @@ _CHUNK: Final = 1 << 16  # pairs answered at a time, so that millions take no mo
 
 
 @dataclass(frozen=True)
-class CrossEncoderOptions:
+class CrossEncoderOptions(LanguageOptions):
     """The backbone, what it reads, how it is trained and how it is served."""
 
     __pydantic_config__ = STRICT
-
-    backbone: str = "minilm"
-    allow_download: bool = False  # of the backbone, when fitted; a fitted member needs no network
-    text: TextOptions = field(default_factory=TextOptions)
-    pooling: PairPooling | None = None  # None: the backbone's preset
-    dropout: float = 0.1  # before the head; the backbone has its own
-    # Adapters instead of all weights. None: as the backbone's preset has it; false: none.
-    lora: LoraOptions | bool | None = None
-    training: TrainingOptions = field(default_factory=TrainingOptions)
-    classification: ClassificationOptions = field(default_factory=ClassificationOptions)
-    serving: ServingOptions = field(default_factory=ServingOptions)
-    seed: int = 7
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout {self.dropout}: expected 0 to below 1")
-        if self.seed < 0:
-            raise ConfigError(f"seed {self.seed}: expected 0 or more")
-
-    def needs(self) -> Needs:
-        """The backbone, and what adapters take."""
-        return backbone_needs(
-            self.backbone,
-            self.lora,
-            allow_download=self.allow_download,
-            max_tokens=self.text.max_tokens,
-            pooling=self.pooling,
-            trained_layers=self.training.trained_layers,
-        )
-
-    def resolved(self, preset: Preset) -> "CrossEncoderOptions":
-        """The same with what was left open taken from the backbone's preset."""
-        lora = preset.lora if self.lora is None else self.lora
-        rate = self.training.learning_rate or preset.learning_rate
-        return replace(
-            self,
-            pooling=self.pooling or preset.pooling,
-            lora=LoraOptions() if lora is True else lora,
-            training=replace(self.training, learning_rate=rate),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,37 +80,20 @@ class CrossEncoderMember:
         empty. Of several processes that train together the first alone exports, and is fitted.
         """
         # Imported here: what answers must not need them.
-        import torch
-
-        from models.language.backbones import find_backbone
         from models.language.networks.cross import CrossNetwork
-        from models.language.networks.encoder import open_encoder
         from models.language.serving.export import export_form
+        from models.language.starting import started
         from models.language.training.pair_classifier import train_on_pairs
         from models.language.training.steps.processes import is_first
 
         require_pairs(self.name, train)
         self._fitted = None
-        with bench.scratch("backbone") as scratch:
-            backbone = find_backbone(
-                self.options.backbone,
-                scratch,
-                texts=every_text(train),
-                seed=self.options.seed,
-                allow_download=self.options.allow_download,
-            )
-            options = self.options.resolved(backbone.preset)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(options.seed)
-                encoder, reader = open_encoder(
-                    backbone,
-                    options.text,
-                    pooling=options.pooling,
-                    lora=options.lora if isinstance(options.lora, LoraOptions) else None,
-                    checkpointing=options.training.checkpointing,
-                )
-                network = CrossNetwork(encoder, options.dropout)
-        identity = training_identity(_KIND, FORMAT, plain(options), backbone.sha256, train, valid)
+        with started(self.options, train, bench) as start:
+            options, reader, encoder = start.options, start.reader, start.encoders[0]
+            network = CrossNetwork(encoder, options.dropout)
+        identity = training_identity(
+            _KIND, FORMAT, plain(options), start.backbone.sha256, train, valid
+        )
         curve = train_on_pairs(
             network,
             reader,
@@ -190,7 +130,7 @@ class CrossEncoderMember:
             valid=valid,
             seed=options.seed,
             curve=curve,
-            backbone={"name": backbone.name, "sha256": backbone.sha256},
+            backbone=start.backbone.named(),
             options=plain(options),
             form=plain(report),
         )
@@ -222,8 +162,9 @@ class CrossEncoderMember:
         For requests that somebody waits for. What it says then lies within the gate of the export
         from what this member says, and depends on how many pairs are asked together.
         """
-        other = copy(self)
-        other._fitted, other._source = replace(self._whole(), variant=None), self
+        other, fitted = copy(self), self._whole()
+        fitted.form.open()
+        other._fitted, other._source = replace(fitted, variant=None), self
         return other
 
     def cost(self) -> Cost:

@@ -114,12 +114,15 @@ class Form:
             return EXACT
         return variant
 
-    def open(self) -> None:
-        """Open every variant that some number of texts asks for, so that no request has to wait."""
+    def open(self, *variants: str) -> None:
+        """Open these variants, or else all that some number of texts asks for.
+
+        A request that comes later does not have to wait for it.
+        """
         asked = {
             self.variant_for(shape) for of in self._milliseconds.values() for shape in (1, *of)
         }
-        for variant in asked:
+        for variant in variants or asked:
             for whole in (True, False):
                 self._session(variant, whole)
 

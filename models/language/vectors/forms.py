@@ -68,6 +68,11 @@ class ServedTowers:
                 f"here is {self.identity[:12]}: compute them again with this member"
             )
 
+    def open_quickest(self) -> None:
+        """Open what makes vectors once `query_variant` is None, so that no request waits for it."""
+        self.query_form.open(self.query_form.variant_for(1))
+        self.product_form.open(self._product_variant())
+
     def query_vectors(self, queries: Queries) -> Vectors:
         """A unit vector per query, (queries, width)."""
         texts = self.reader.alone(self.reader.read_queries(queries.texts))

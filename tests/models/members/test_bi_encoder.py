@@ -131,6 +131,13 @@ class TestVectors:
         assert not np.array_equal(quickest.predict_logits(pairs), expected)
         assert quickest.vectors_identity() == member.vectors_identity()
 
+    def test_no_request_waits_for_an_engine_to_open(self, shape, tmp_path, monkeypatch):
+        quantised(shape).save(tmp_path)
+        monkeypatch.setattr(Form, "variant_for", lambda *_: "int8")
+        quickest = BiEncoderMember.load(tmp_path).quickest()
+        monkeypatch.setattr(Form, "_opened", None)
+        assert len(quickest.predict_logits(tiny_pairs())) == 24
+
     def test_so_is_that_of_a_query(self, shape):
         served, queries = fitted(shape)._fitted.served, tiny_pairs().queries
         together = served.query_vectors(queries)

@@ -198,6 +198,11 @@ class TestVariants:
         named = CrossEncoderMember.load(folder)
         np.testing.assert_array_equal(named.predict_logits(pairs), expected)
 
+    def test_no_request_waits_for_an_engine_to_open(self, folder, monkeypatch):
+        quickest = CrossEncoderMember.load(folder).quickest()
+        monkeypatch.setattr(Form, "_opened", None)
+        assert len(quickest.predict_logits(tiny_pairs())) == 24
+
     def test_the_quickest_keeps_the_files_of_the_fitted(self):
         pairs = tiny_pairs()
         quickest = made().fit(pairs, pairs).quickest()  # the fitted member is gone
