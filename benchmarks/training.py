@@ -60,8 +60,8 @@ def network_and_reader(text: Any, seed: int) -> Any:
 
 def train_ours(network: Any, reader: Any, train: Any, options: argparse.Namespace) -> None:
     """By the project's loop."""
-    from models.language.training.options import ClassificationOptions, TrainingOptions
     from models.language.training.pair_classifier import train_on_pairs
+    from models.training.options import ClassificationOptions, TrainingOptions
     from models.workbench import NO_WORKBENCH
 
     training = TrainingOptions(
@@ -159,9 +159,9 @@ def one(options: argparse.Namespace) -> None:
     import torch
 
     from models.language.training.activations import EncodedTexts
-    from models.language.training.classification import classification_metrics
-    from models.language.training.options import ClassificationOptions, TrainingOptions
     from models.language.training.pair_task import answer
+    from models.training.classification import classification_metrics
+    from models.training.options import ClassificationOptions, TrainingOptions
 
     torch.set_num_threads(THREADS)
     train, valid, text = prepared(options.dataset, options.pairs)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import ConfigError
-from models.language.vectors.packing import Precision
-from models.language.vectors.shelf import VECTORS, Shelf
-from models.language.vectors.source import product_keys
+from models.vectors.packing import Precision
+from models.vectors.shelf import VECTORS, Shelf
+from models.vectors.source import product_keys
 from models.workbench import Standing
 from pipelines.console import Watch, unwatched
 from pipelines.dataset.read import read_catalogue

@@ -7,11 +7,11 @@ from typing import cast
 
 from models.errors import ConfigError, MissingDataError, ReleaseError
 from models.files import read_json
-from models.language.vectors.embedder import Embedder, EmbeddingMember
 from models.registry import member_class
 from models.release import MANIFEST, MEMBERS, read_manifest
 from models.release_registry import ReleaseRegistry
 from models.saved_member import ABOUT
+from models.vectors.embedder import Embedder, EmbeddingMember
 from pipelines.training.run import RUN_FILE, Run, read_record
 
 

@@ -18,11 +18,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from models.labels import Label
-from models.language.vectors.shelf import Supplied
 from models.locales import Locale
 from models.pairs import PRODUCT_FIELDS
 from models.release import Manifest
 from models.text import normalise
+from models.vectors.shelf import Supplied
 
 
 @dataclass(frozen=True)

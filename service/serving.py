@@ -6,10 +6,10 @@ from pathlib import Path
 
 from models.ensemble import Ensemble
 from models.errors import ReleaseError
-from models.language.vectors.shelf import VECTORS, Shelf, Supplied
 from models.member import Adaptive
 from models.release import MANIFEST, Release, load_release
 from models.release_registry import ReleaseRegistry
+from models.vectors.shelf import VECTORS, Shelf, Supplied
 from service.label_cache import LabelCache, open_label_cache
 from service.metrics import Metrics
 from service.queue import WorkQueue

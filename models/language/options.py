@@ -8,8 +8,8 @@ from models.language.preflight import backbone_needs
 from models.language.presets import LoraOptions, PairPooling, Preset
 from models.language.reading.reader import TextOptions
 from models.language.serving.options import ServingOptions
-from models.language.training.options import ClassificationOptions, TrainingOptions
 from models.needs import Needs
+from models.training.options import ClassificationOptions, TrainingOptions
 from models.typed import STRICT
 
 

@@ -17,7 +17,18 @@ from pydantic import ValidationError
 
 from models.errors import ConfigError, EsciError, ReleaseError
 from models.language.examples import pairs_to_compare
-from models.language.folder import (
+from models.language.metric.options import MetricOptions
+from models.language.options import LanguageOptions
+from models.language.presets import Pooling, Preset
+from models.language.reading.reader import FILES as READER_FILES
+from models.language.reading.reader import Reader
+from models.language.served_towers import ServedTowers
+from models.language.serving.form import Form
+from models.language.serving.options import Variant
+from models.member import Cost, Logits, require_fitted, require_pairs
+from models.pairs import LabelledPairs, Pairs, Products
+from models.registry import named_extra
+from models.sealed import (
     CURVE,
     FORM,
     TRAINED,
@@ -27,25 +38,14 @@ from models.language.folder import (
     open_sealed,
     seal,
 )
-from models.language.metric.options import MetricOptions
-from models.language.options import LanguageOptions
-from models.language.presets import Pooling, Preset
-from models.language.reading.reader import FILES as READER_FILES
-from models.language.reading.reader import Reader
-from models.language.serving.form import Form
-from models.language.serving.options import Variant
-from models.language.training.identity import training_identity
-from models.language.vectors.filling import Tick, fill, unheard
-from models.language.vectors.forms import ServedTowers
-from models.language.vectors.head import PairHead
-from models.language.vectors.packing import Packing, Precision
-from models.language.vectors.source import VectorSource
-from models.language.vectors.store import ProductVectors
-from models.language.vectors.tally import Counts, Tally
-from models.member import Cost, Logits, require_fitted, require_pairs
-from models.pairs import LabelledPairs, Pairs, Products
-from models.registry import named_extra
+from models.training.identity import training_identity
 from models.typed import STRICT, complaints, parse, plain
+from models.vectors.filling import Tick, fill, unheard
+from models.vectors.head import PairHead
+from models.vectors.packing import Packing, Precision
+from models.vectors.source import VectorSource
+from models.vectors.store import ProductVectors
+from models.vectors.tally import Counts, Tally
 from models.workbench import NO_WORKBENCH, Standing, Workbench
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class BiEncoderMember:
         from models.language.metric.fitting import export_towers, train_towers
         from models.language.networks.towers import Towers
         from models.language.starting import started
-        from models.language.training.steps.processes import is_first
+        from models.training.steps.processes import is_first
 
         require_pairs(self.name, train)
         self._fitted = None
@@ -228,7 +228,7 @@ class BiEncoderMember:
         """
         served = self._whole().served
         store = ProductVectors.mended(folder, served.identity, served.packing)
-        fill(store, served, products, tick)
+        fill(store, served.encoded_products, products, tick)
         return store
 
     def with_vectors(self, source: VectorSource) -> Self:

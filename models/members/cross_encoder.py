@@ -14,7 +14,14 @@ from pydantic import ValidationError
 from models.errors import EsciError, ReleaseError
 from models.labels import LABELS
 from models.language.examples import pairs_to_compare
-from models.language.folder import (
+from models.language.options import LanguageOptions
+from models.language.reading.reader import Reader
+from models.language.serving.form import Form
+from models.language.serving.options import ServingOptions
+from models.member import Cost, Logits, require_fitted, require_pairs
+from models.pairs import LabelledPairs, Pairs
+from models.registry import named_extra
+from models.sealed import (
     CURVE,
     FORM,
     TRAINED,
@@ -24,14 +31,7 @@ from models.language.folder import (
     open_sealed,
     seal,
 )
-from models.language.options import LanguageOptions
-from models.language.reading.reader import Reader
-from models.language.serving.form import Form
-from models.language.serving.options import ServingOptions
-from models.language.training.identity import training_identity
-from models.member import Cost, Logits, require_fitted, require_pairs
-from models.pairs import LabelledPairs, Pairs
-from models.registry import named_extra
+from models.training.identity import training_identity
 from models.typed import STRICT, complaints, parse, plain
 from models.workbench import NO_WORKBENCH, Standing, Workbench
 
@@ -84,7 +84,7 @@ class CrossEncoderMember:
         from models.language.serving.export import export_form
         from models.language.starting import started
         from models.language.training.pair_classifier import train_on_pairs
-        from models.language.training.steps.processes import is_first
+        from models.training.steps.processes import is_first
 
         require_pairs(self.name, train)
         self._fitted = None

@@ -24,10 +24,10 @@ from models.files import atomic_file, atomic_folder, file_sha256, scratch_folder
 from models.language.backbones import Backbone, find_backbone
 from models.language.networks.encoder import Encoder
 from models.language.reading.reader import TOKENIZER_FILE, Reader
-from models.language.training.curve import Curve
-from models.language.training.identity import deciding_options
-from models.language.training.loop import train, training_device
 from models.text import FIELD_MARKERS
+from models.training.curve import Curve
+from models.training.identity import deciding_options
+from models.training.loop import train, training_device
 from models.typed import STRICT, parse, plain
 from models.workbench import Workbench
 from pipelines.adapting.config import AdaptConfig

@@ -7,8 +7,8 @@ from models.errors import ConfigError
 from models.language.presets import LoraOptions
 from models.language.pretraining.options import ContrastOptions, MaskingOptions, Objective
 from models.language.reading.reader import TextOptions
-from models.language.training.options import TrainingOptions
 from models.locales import Locale
+from models.training.options import TrainingOptions
 from models.typed import STRICT
 
 ENVIRONMENT_PREFIX: Final = "ESCI_ADAPT__"

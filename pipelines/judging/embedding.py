@@ -14,9 +14,9 @@ from models.errors import ConfigError, DataError
 from models.files import file_sha256
 from models.judge.verdict import OpisVerdict, Terms
 from models.language.metric.consistency import DISTANCE, embedding_consistency
-from models.language.vectors.embedder import EmbeddingMember
-from models.language.vectors.shelf import Shelf
 from models.pairs import Pairs
+from models.vectors.embedder import EmbeddingMember
+from models.vectors.shelf import Shelf
 from models.workbench import Standing
 from pipelines.console import Watch, unwatched
 from pipelines.dataset.layout import EXAMPLES_FILE

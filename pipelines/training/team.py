@@ -43,13 +43,13 @@ class Team:
     def tell(self, what: Any) -> None:
         """Tell the others, who `hear` it: plain values, None when there is nothing more to do."""
         if self.count > 1:
-            from models.language.training.steps.processes import tell
+            from models.training.steps.processes import tell
 
             tell(what)
 
     def hear(self) -> Any:
         """What the first tells next, however long it takes."""
-        from models.language.training.steps.processes import hear
+        from models.training.steps.processes import hear
 
         return hear()
 
@@ -69,7 +69,7 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Team]:
         yield team
         return
     # Loaded by those alone who need it.
-    from models.language.training.steps.processes import is_loss_of_a_process, join, part
+    from models.training.steps.processes import is_loss_of_a_process, join, part
 
     _heed_one_interrupt()
     if not team.is_first:

@@ -16,10 +16,10 @@ from models.errors import DataError
 from models.files import atomic_folder, read_json, write_json
 from models.judge.confusion import Confusion
 from models.judge.judged import Judged, System
-from models.language.training.identity import deciding_options
 from models.member import Logits, Member, softmax
 from models.registry import SHARED, check_fittable, make_member, member_class
 from models.release import MEMBERS
+from models.training.identity import deciding_options
 from models.typed import parse, plain
 from models.workbench import Workbench
 from pipelines.config import MemberConfig, TrainConfig, resolved

@@ -7,9 +7,9 @@ from models.errors import ConfigError
 from models.language.metric.options import MetricOptions, TcmOptions
 from models.language.presets import LoraOptions
 from models.language.pretraining.options import ContrastOptions, MaskingOptions
-from models.language.training.options import ClassificationOptions, TrainingOptions
 from models.members.bi_encoder import BiEncoderOptions
 from models.members.cross_encoder import CrossEncoderOptions
+from models.training.options import ClassificationOptions, TrainingOptions
 from models.typed import require_finite
 from pipelines.adapting.config import AdaptConfig
 from pipelines.config import TrainConfig

@@ -11,6 +11,7 @@ from models.language.metric.task import BiEncoderTask
 from models.language.networks.towers import Tower, Towers
 from models.language.reading.reader import Reader
 from models.language.reading.sequences import Sequences
+from models.language.served_towers import ServedTowers
 from models.language.serving.batches import Run, run_batches
 from models.language.serving.export import export_form
 from models.language.serving.form import Form
@@ -19,13 +20,12 @@ from models.language.serving.manifest import FormReport
 from models.language.serving.options import ServingOptions, Variant
 from models.language.serving.torch_engine import TorchSession
 from models.language.training.activations import EncodedTexts
-from models.language.training.curve import Curve
-from models.language.training.loop import train as run_training
-from models.language.training.options import ClassificationOptions, TrainingOptions
-from models.language.vectors.forms import ServedTowers
-from models.language.vectors.packing import Packing, Vectors
 from models.member import Logits
 from models.pairs import LabelledPairs, Pairs
+from models.training.curve import Curve
+from models.training.loop import train as run_training
+from models.training.options import ClassificationOptions, TrainingOptions
+from models.vectors.packing import Packing, Vectors
 from models.workbench import Workbench
 
 

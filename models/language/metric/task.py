@@ -17,17 +17,17 @@ from models.language.metric.options import MetricOptions
 from models.language.networks.towers import Tower, Towers
 from models.language.reading.sequences import token_batches
 from models.language.training.activations import EncodedTexts
-from models.language.training.batching import length_bucketed
-from models.language.training.classification import (
+from models.member import Logits
+from models.pairs import LabelledPairs
+from models.training.batching import length_bucketed
+from models.training.classification import (
     classification_loss,
     classification_metrics,
     targets_of,
     weights_of,
 )
-from models.language.training.options import ClassificationOptions
-from models.language.training.task import ParameterGroup
-from models.member import Logits
-from models.pairs import LabelledPairs
+from models.training.options import ClassificationOptions
+from models.training.task import ParameterGroup
 
 _EVALUATION_TOKENS = 8192
 _EVALUATION_TEXTS = 512

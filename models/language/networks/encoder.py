@@ -20,7 +20,7 @@ from models.language.reading.reader import Reader, TextOptions, layout_of
 from models.language.sources.folder import ENCODER_FILE
 from models.language.sources.saved import ENCODER_FORMAT, SavedEncoder, read_saved_encoder
 from models.language.sources.tokenizer import read_tokenizer
-from models.language.training.task import ParameterGroup
+from models.training.task import ParameterGroup
 from models.typed import plain
 
 

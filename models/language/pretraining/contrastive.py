@@ -19,8 +19,8 @@ from models.language.metric.losses import info_nce
 from models.language.networks.encoder import Encoder
 from models.language.pretraining.options import ContrastOptions
 from models.language.reading.sequences import Sequences, padded, token_batches
-from models.language.training.batching import length_bucketed
-from models.language.training.task import ParameterGroup
+from models.training.batching import length_bucketed
+from models.training.task import ParameterGroup
 
 _MEASURED_TOKENS: Final = 8_192  # at a time
 

@@ -15,8 +15,8 @@ from models.language.pretraining.head import MaskedHead
 from models.language.pretraining.masking import Vocabulary, choose, corrupted
 from models.language.pretraining.options import MaskingOptions
 from models.language.reading.sequences import Sequences, padded, token_batches
-from models.language.training.batching import length_bucketed
-from models.language.training.task import ParameterGroup
+from models.training.batching import length_bucketed
+from models.training.task import ParameterGroup
 
 # Held-out texts are masked alike every time, so that two measurements can be compared.
 _MEASURED_SEED: Final = 20_260_101

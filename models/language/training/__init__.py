@@ -1,1 +1,1 @@
-"""How language models are trained: one loop for every task, and what it may be told to do."""
+"""How cross-encoders are trained, and the activations that frozen layers give once for all."""

@@ -25,9 +25,9 @@ from models.errors import EsciError, MemberError
 from models.files import read_json, write_json
 from models.language.networks.encoder import Encoder
 from models.language.reading.sequences import Sequences, padded, ranges, token_batches
-from models.language.training.options import TrainingOptions
-from models.language.training.steps.precision import autocast_of
-from models.language.training.steps.processes import told_by_first, training_device
+from models.training.options import TrainingOptions
+from models.training.steps.precision import autocast_of
+from models.training.steps.processes import told_by_first, training_device
 from models.workbench import NO_WORKBENCH, Standing, Workbench
 
 _FORMAT: Final = 1

@@ -12,15 +12,15 @@ from models.labels import LABELS
 from models.language.networks.cross import CrossNetwork
 from models.language.reading.reader import Reader
 from models.language.training.activations import EncodedTexts
-from models.language.training.classification import targets_of, weights_of
-from models.language.training.curve import Curve
-from models.language.training.loop import train as run_training
-from models.language.training.options import ClassificationOptions, TrainingOptions
 from models.language.training.pair_task import Judged, PairTask, Taught, answer
-from models.language.training.steps.average import copy_weights
-from models.language.training.steps.precision import autocast_of
 from models.member import Probabilities, softmax
 from models.pairs import LabelledPairs
+from models.training.classification import targets_of, weights_of
+from models.training.curve import Curve
+from models.training.loop import train as run_training
+from models.training.options import ClassificationOptions, TrainingOptions
+from models.training.steps.average import copy_weights
+from models.training.steps.precision import autocast_of
 from models.workbench import Standing, Workbench
 
 _PARTS = 1000  # of a training, when several follow each other

@@ -13,11 +13,11 @@ from models.labels import LABELS, Codes
 from models.language.networks.cross import CrossNetwork
 from models.language.reading.sequences import token_batches
 from models.language.training.activations import EncodedTexts
-from models.language.training.batching import length_bucketed
-from models.language.training.classification import classification_loss, classification_metrics
-from models.language.training.options import ClassificationOptions
-from models.language.training.task import ParameterGroup
 from models.member import Logits
+from models.training.batching import length_bucketed
+from models.training.classification import classification_loss, classification_metrics
+from models.training.options import ClassificationOptions
+from models.training.task import ParameterGroup
 
 _ANSWER_TOKENS: Final = 8192  # of a batch without gradients, with padding
 _ANSWER_TEXTS: Final = 512

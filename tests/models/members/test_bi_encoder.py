@@ -17,20 +17,21 @@ from models.language.metric.fitting import train_towers
 from models.language.metric.options import MetricOptions, TcmOptions
 from models.language.metric.task import BiEncoderTask
 from models.language.networks.encoder import open_encoder
-from models.language.networks.towers import ComparisonHead, Tower, Towers
+from models.language.networks.towers import Tower, Towers
 from models.language.reading.reader import TextOptions
 from models.language.reading.sequences import padded
 from models.language.serving.form import Form
 from models.language.serving.options import ServingOptions
-from models.language.training.options import ClassificationOptions, TrainingOptions
-from models.language.vectors import filling
-from models.language.vectors.embedder import Embedder
-from models.language.vectors.packing import Packing
-from models.language.vectors.source import Found, product_keys
-from models.language.vectors.store import ProductVectors
 from models.members.bi_encoder import BiEncoderMember, BiEncoderOptions
 from models.members.lexical import LexicalMember
 from models.pairs import Pairs, Products
+from models.training.options import ClassificationOptions, TrainingOptions
+from models.vectors import filling
+from models.vectors.comparison import ComparisonHead
+from models.vectors.embedder import Embedder
+from models.vectors.packing import Packing
+from models.vectors.source import Found, product_keys
+from models.vectors.store import ProductVectors
 from models.workbench import NO_WORKBENCH, Workbench
 from tests.tiny import tiny_pairs
 

@@ -12,7 +12,6 @@ import torch
 from models.errors import ConfigError, DataError, ReleaseError
 from models.files import read_json, write_json
 from models.language.backbones import find_backbone
-from models.language.folder import pairs_sha256
 from models.language.networks.cross import CrossNetwork
 from models.language.networks.encoder import open_encoder
 from models.language.presets import PRESETS, LoraOptions
@@ -21,6 +20,7 @@ from models.language.reading.sequences import padded
 from models.language.serving.form import Form
 from models.members.cross_encoder import CrossEncoderMember, CrossEncoderOptions
 from models.registry import make_member
+from models.sealed import pairs_sha256
 from models.workbench import Workbench
 from tests.contracts.test_member import TINY_LANGUAGE
 from tests.tiny import tiny_pairs

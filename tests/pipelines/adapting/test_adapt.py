@@ -24,8 +24,8 @@ from models.language.networks.encoder import open_encoder
 from models.language.pretraining.options import ContrastOptions
 from models.language.reading.reader import TextOptions
 from models.language.tiny import write_tiny
-from models.language.training.options import TrainingOptions
 from models.text import fold
+from models.training.options import TrainingOptions
 from models.typed import parse
 from pipelines.adapting.adapt import Adapted, adapt
 from pipelines.adapting.config import ENVIRONMENT_PREFIX, AdaptConfig

@@ -9,11 +9,11 @@ import pytest
 
 from models.language.metric.options import MetricOptions
 from models.language.reading.reader import TextOptions
+from models.language.served_towers import ServedTowers
 from models.language.serving.options import ServingOptions
-from models.language.training.options import TrainingOptions
-from models.language.vectors.forms import ServedTowers
 from models.members.bi_encoder import BiEncoderOptions
 from models.release_registry import ReleaseRegistry
+from models.training.options import TrainingOptions
 from models.typed import plain
 from pipelines.config import MemberConfig, TrainConfig
 from pipelines.demo.generate import generate

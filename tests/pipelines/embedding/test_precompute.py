@@ -17,15 +17,15 @@ import pytest
 
 from models.errors import ConfigError, MissingDataError, ReleaseError
 from models.files import file_sha256, read_json, write_json
+from models.language.served_towers import ServedTowers
 from models.language.serving.engines import THREADS_VARIABLE, asked_threads
 from models.language.serving.form import Form
-from models.language.vectors.forms import ServedTowers
-from models.language.vectors.packing import Packing
-from models.language.vectors.shelf import VECTORS
-from models.language.vectors.source import product_keys
-from models.language.vectors.store import ABOUT_FILE, ProductVectors
 from models.members.bi_encoder import BiEncoderMember
 from models.release import write_release
+from models.vectors.packing import Packing
+from models.vectors.shelf import VECTORS
+from models.vectors.source import product_keys
+from models.vectors.store import ABOUT_FILE, ProductVectors
 from pipelines.commands.precompute import precompute
 from pipelines.dataset.layout import PRODUCTS_FILE
 from pipelines.dataset.read import read_catalogue
@@ -165,8 +165,8 @@ class TestComputing:
 _HANGS = """
 import sys, time
 from pathlib import Path
-from models.language.vectors import filling
-from models.language.vectors.forms import ServedTowers
+from models.vectors import filling
+from models.language.served_towers import ServedTowers
 from pipelines.commands.precompute import precompute
 filling.BLOCK_PRODUCTS = filling._WRITTEN_PRODUCTS = 20
 encoded, calls = ServedTowers.encoded_products, []

@@ -19,12 +19,12 @@ from models.language.networks.encoder import open_encoder
 from models.language.networks.towers import Towers
 from models.language.presets import LoraOptions
 from models.language.reading.reader import Reader, TextOptions
+from models.language.served_towers import ServedTowers
 from models.language.serving.options import ServingOptions
-from models.language.training.options import ClassificationOptions, TrainingOptions
-from models.language.training.steps.adversary import pushed
-from models.language.vectors.forms import ServedTowers
-from models.language.vectors.packing import Packing
 from models.pairs import LabelledPairs
+from models.training.options import ClassificationOptions, TrainingOptions
+from models.training.steps.adversary import pushed
+from models.vectors.packing import Packing
 from models.workbench import NO_WORKBENCH
 from tests.tiny import tiny_pairs
 

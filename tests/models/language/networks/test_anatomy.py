@@ -16,7 +16,7 @@ from models.language.networks.loading import quiet
 from models.language.presets import LoraOptions
 from models.language.reading.sequences import Sequences
 from models.language.training.activations import EncodedTexts
-from models.language.training.options import TrainingOptions
+from models.training.options import TrainingOptions
 
 LAYERS, WORDS, POSITIONS = 3, 100, 40
 SIZES = {

@@ -17,8 +17,8 @@ from models.language.pretraining.reading import read_products_alone, read_querie
 from models.language.reading.reader import TextOptions
 from models.language.reading.sequences import Sequences, padded
 from models.language.sources.tokenizer import read_tokenizer
-from models.language.training.loop import train
-from models.language.training.options import TrainingOptions
+from models.training.loop import train
+from models.training.options import TrainingOptions
 from models.workbench import Workbench
 from tests.tiny import QUERIES, tiny_pairs, tiny_products
 

@@ -17,7 +17,6 @@ from onnx import TensorProto, helper
 from models.errors import ReleaseError
 from models.files import file_sha256
 from models.language.backbones import find_backbone
-from models.language.folder import open_sealed, seal
 from models.language.networks.cross import CrossNetwork
 from models.language.networks.encoder import open_encoder
 from models.language.reading.reader import TextOptions
@@ -26,6 +25,7 @@ from models.language.serving.export import export_form
 from models.language.serving.form import Form
 from models.language.serving.weights import writing
 from models.language.serving.weights.places import Place, weight_places
+from models.sealed import open_sealed, seal
 from tests.models.language.serving.networks import (
     OPTIONS,
     Classifier,

@@ -1,14 +1,5 @@
-"""Networks of these tests are tiny: threads would wait for each other longer than they work."""
+"""Networks of these tests are as tiny as those of the loop's."""
 
-from collections.abc import Iterator
+from tests.models.training.conftest import one_thread
 
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+__all__ = ["one_thread"]

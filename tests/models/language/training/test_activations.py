@@ -13,7 +13,7 @@ from models.language.reading.reader import TextOptions
 from models.language.reading.sequences import Sequences
 from models.language.training import activations
 from models.language.training.activations import EncodedTexts
-from models.language.training.options import TrainingOptions
+from models.training.options import TrainingOptions
 from models.workbench import NO_WORKBENCH, Workbench
 from tests.tiny import tiny_pairs
 

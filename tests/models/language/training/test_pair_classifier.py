@@ -11,11 +11,11 @@ from models.language.networks.cross import CrossNetwork
 from models.language.networks.encoder import open_encoder
 from models.language.reading.reader import Reader, TextOptions
 from models.language.training import pair_classifier
-from models.language.training.options import ClassificationOptions, TrainingOptions
 from models.language.training.pair_classifier import train_on_pairs
 from models.pairs import LabelledPairs
+from models.training.options import ClassificationOptions, TrainingOptions
 from models.workbench import NO_WORKBENCH, Workbench
-from tests.models.language.training.toy import same
+from tests.models.training.toy import same
 from tests.tiny import tiny_pairs
 
 TRAINING = TrainingOptions(epochs=2, learning_rate=1e-3, batch_size=8)

@@ -1,1 +1,0 @@
-"""Vectors of queries and products: packed, stored, looked up and compared, with numpy alone."""
