@@ -9,10 +9,10 @@ from typing import Literal
 
 from models.errors import ConfigError
 from models.typed import STRICT
+from models.weights import ClassWeight, check_class_weight
 
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-ClassWeight = Literal["none", "sqrt", "balanced"]
 Score = Literal["macro_f1", "weighted_f1", "accuracy", "log_loss"]
 
 _MOST_FOLDS = 100
@@ -104,7 +104,7 @@ class ClassificationOptions:
     # bce treats the four labels as four questions, as the published ensemble does.
     loss: Literal["ce", "bce"] = "ce"
     label_smoothing: float = 0.0
-    class_weight: ClassWeight = "none"  # none keeps probabilities honest; the others macro-F1
+    class_weight: ClassWeight = "none"  # "none" keeps probabilities honest
     list_weight: float = 0.0  # 0 weighs all pairs alike, 1 all queries
     r_drop: float = 0.0  # weight of the distance between two passes with other dropout
     # Folds of the training queries whose out-of-fold answers become soft labels; as many more
@@ -114,6 +114,7 @@ class ClassificationOptions:
     choose_by: Score = "macro_f1"  # what the kept weights do best on the validation side
 
     def __post_init__(self) -> None:
+        check_class_weight(self.class_weight)
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing {self.label_smoothing}: expected 0 to below 1")
         if not 0 <= self.list_weight <= 1:

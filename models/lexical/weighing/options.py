@@ -1,10 +1,10 @@
 """Hyperparameters of the lexical member."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from models.errors import ConfigError
 from models.typed import STRICT
+from models.weights import ClassWeight, check_class_weight
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,12 @@ class LexicalOptions:
     knots: int = 6  # corners of a feature's curve; 2 make a straight line
     bend_penalty: float = 10.0  # times the penalty, for what bends a line
     locale_penalty: float = 10.0  # times the penalty, for what a locale has of its own
-    class_weight: Literal["none", "sqrt", "balanced"] = "none"  # none keeps probabilities honest
+    class_weight: ClassWeight = "none"  # "none" keeps probabilities honest
     list_weight: float = 0.5  # 0 weighs all pairs alike, 1 all queries
     seed: int = 0  # nothing is drawn at random; every kind takes one
 
     def __post_init__(self) -> None:
+        check_class_weight(self.class_weight)
         strengths = (*self.penalties, *self.cross_penalties)
         if not self.penalties or min(strengths) <= 0:
             raise ConfigError(

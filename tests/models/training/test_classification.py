@@ -84,7 +84,12 @@ def test_soft_labels_are_a_mean_of_label_and_answer():
 
 @pytest.mark.parametrize(
     ("class_weight", "expected"),
-    [("none", [4, 2, 1, 1]), ("sqrt", [2, 2**0.5, 1, 1]), ("balanced", [1, 1, 1, 1])],
+    [
+        ("none", [4, 2, 1, 1]),
+        ("sqrt", [2, 2**0.5, 1, 1]),
+        ("balanced", [1, 1, 1, 1]),
+        (0.25, [4**0.75, 2**0.75, 1, 1]),
+    ],
 )
 def test_class_weights_change_the_priors_that_are_learnt(class_weight, expected):
     # A bias alone learns how often each label comes, by weight.
@@ -107,7 +112,7 @@ def test_class_weights_change_the_priors_that_are_learnt(class_weight, expected)
 
 
 @given(
-    class_weight=st.sampled_from(["none", "sqrt", "balanced"]),
+    class_weight=st.sampled_from(["none", "sqrt", "balanced"]) | st.floats(0, 1),
     list_weight=st.floats(0, 1),
     labels=st.lists(st.integers(0, 3), min_size=1, max_size=30),
 )
