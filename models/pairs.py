@@ -172,6 +172,17 @@ class Pairs:
         """The locale of each pair: its product's."""
         return self.products.locales[self.product_rows]
 
+    def read_in_product_locales(self) -> "Pairs":
+        """The same pairs, each query once for each locale of its products, and in that locale.
+
+        A pair's fingerprint knows the product's locale alone, so that is how its query is read.
+        """
+        asked = self.query_rows.astype(np.int64) * len(LOCALES) + self.locales()
+        distinct, query_rows = np.unique(asked, return_inverse=True)
+        texts, locales = np.divmod(distinct, len(LOCALES))
+        queries = Queries(self.queries.texts.take(texts), locales.astype(np.int8))
+        return Pairs(queries, self.products, query_rows.astype(np.int32), self.product_rows)
+
     def texts(self) -> Iterator[tuple[str, dict[str, str]]]:
         """Query and product fields of each pair, in order."""
         for query_row, product_row in zip(self.query_rows, self.product_rows, strict=True):

@@ -17,12 +17,14 @@ KINDS: Final[dict[str, str]] = {
     "lexical": "models.members.lexical:LexicalMember",
     "bi_encoder": "models.members.bi_encoder:BiEncoderMember",
     "cross_encoder": "models.members.cross_encoder:CrossEncoderMember",
+    "gnn": "models.members.gnn:GnnMember",
 }
 # The extra that brings all a kind needs, to be fitted too, where the serving one does not.
 EXTRAS: Final[dict[str, str]] = {
     "lexical": "training",
     "bi_encoder": "training",
     "cross_encoder": "training",
+    "gnn": "training",
 }
 _LANGUAGE_MODULES: Final = (
     "torch",
@@ -36,12 +38,21 @@ _LANGUAGE_MODULES: Final = (
 )
 # Whose fits are called in every process of a launch, and share their work. The first process fits
 # the others by itself.
-SHARED: Final = frozenset({"bi_encoder", "cross_encoder"})
+SHARED: Final = frozenset({"bi_encoder", "cross_encoder", "gnn"})
 # What every fit of a kind imports, most of it late; what one option needs, the options say.
 MODULES: Final[dict[str, tuple[str, ...]]] = {
     "lexical": ("scipy",),
     "bi_encoder": _LANGUAGE_MODULES,
     "cross_encoder": _LANGUAGE_MODULES,
+    "gnn": (
+        "torch",
+        "torch_geometric",
+        "accelerate",
+        "sklearn",
+        "faiss",
+        "safetensors",
+        "matplotlib",
+    ),
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from models.files import scratch_folder
+from models.surroundings import Surroundings
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Workbench:
 
     folder: Path | None = None
     report: Callable[[Standing], None] = _unseen
+    # What the dataset holds besides the pairs, read when it is asked for; None: nothing.
+    surroundings: Callable[[], Surroundings] | None = None
 
     def scratch(self, name: str) -> AbstractContextManager[Path]:
         """An empty folder for what takes room meanwhile, gone when the block ends.

@@ -26,7 +26,7 @@ from models.language.served_towers import ServedTowers
 from models.language.serving.form import Form
 from models.language.serving.options import Variant
 from models.member import Cost, Logits, require_fitted, require_pairs
-from models.pairs import LabelledPairs, Pairs, Products
+from models.pairs import LabelledPairs, Pairs, Products, Queries
 from models.registry import named_extra
 from models.sealed import (
     CURVE,
@@ -42,7 +42,7 @@ from models.training.identity import training_identity
 from models.typed import STRICT, complaints, parse, plain
 from models.vectors.filling import Tick, fill, unheard
 from models.vectors.head import PairHead
-from models.vectors.packing import Packing, Precision
+from models.vectors.packing import Packing, Precision, Vectors
 from models.vectors.source import VectorSource
 from models.vectors.store import ProductVectors
 from models.vectors.tally import Counts, Tally
@@ -214,6 +214,20 @@ class BiEncoderMember:
     def similarities(self, pairs: Pairs) -> NDArray[np.float32]:
         """The cosine of query and product of each pair, which a metric loss shapes."""
         return self._whole().served.similarities(pairs)
+
+    @property
+    def vector_width(self) -> int:
+        """Numbers in a vector."""
+        return self._whole().served.packing.width
+
+    def query_vectors(self, queries: Queries) -> Vectors:
+        """The unit vector of each query."""
+        return self._whole().served.query_vectors(queries)
+
+    def product_vectors(self, products: Products) -> Vectors:
+        """The unit vector of each product, as it comes back from where it is packed."""
+        served = self._whole().served
+        return served.packing.unpack(served.product_vectors(products))
 
     def vectors_identity(self) -> str:
         """The digest of product tower, reader and packing."""

@@ -162,13 +162,9 @@ def _read_about(folder: Path) -> dict[str, Any]:
 
 def _matched(pairs: Pairs, products: ProductFeatures, statistics: Statistics) -> Iterator[Matches]:
     """The matches of all pairs in order, a chunk at a time."""
-    # A query is read in its product's locale, which is the one in the pair's fingerprint.
-    asked = pairs.query_rows.astype(np.int64) * len(LOCALES) + pairs.locales()
-    distinct, query_of = np.unique(asked, return_inverse=True)
-    texts = pairs.queries.texts.take(distinct // len(LOCALES))
-    locales = (distinct % len(LOCALES)).astype(np.int8)
-    queries = prepare_queries(texts, locales, statistics)
-    return matched(queries, products, statistics, query_of, pairs.product_rows)
+    asked = pairs.read_in_product_locales()
+    queries = prepare_queries(asked.queries.texts, asked.queries.locales, statistics)
+    return matched(queries, products, statistics, asked.query_rows, pairs.product_rows)
 
 
 def _sample(

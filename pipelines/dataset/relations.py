@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.errors import DataError
 from models.locales import LOCALES, Locale, LocaleCodes
 from models.pairs import Products, Queries
+from models.surroundings import NO_DAY, Behaviours, Links
 from pipelines.console import Tick, silent
 from pipelines.dataset.checks.columns import Column, ColumnBuilder
 from pipelines.dataset.columns import ASK_VALIDATE, as_arrow, as_texts
@@ -29,45 +30,8 @@ from pipelines.dataset.layout import (
 )
 from pipelines.dataset.stats.stream import Vocabulary, batches
 
-NO_DAY: Final = int(np.iinfo(np.int32).min)
-"""The day of a behaviour without a date."""
-
 # Held as codes into their distinct values.
 _KEYS: Final = frozenset({"query", "product_id", "product_id_a", "product_id_b"})
-
-
-@dataclass(frozen=True, eq=False)
-class Behaviours:
-    """What customers did after which query: row i is one relation of one pair on one day."""
-
-    queries: Queries  # distinct by text and locale, those of the rows alone
-    query_rows: NDArray[np.int32]  # (rows,)
-    product_rows: NDArray[np.int32]  # (rows,) among the products that were given
-    relations: NDArray[np.int16]  # (rows,) positions in relation_names
-    relation_names: tuple[str, ...]
-    weights: NDArray[np.float32]  # (rows,)
-    days: NDArray[np.int32]  # (rows,) since 1970-01-01; NO_DAY where there is no date
-    dropped: int  # rows left out because no such product was given
-    present: bool  # whether the dataset has the file at all
-
-    def __len__(self) -> int:
-        return len(self.query_rows)
-
-
-@dataclass(frozen=True, eq=False)
-class Links:
-    """Which products stand in which relation, whatever anyone searched for."""
-
-    product_rows_a: NDArray[np.int32]  # (rows,) among the products that were given
-    product_rows_b: NDArray[np.int32]  # (rows,)
-    relations: NDArray[np.int16]  # (rows,) positions in relation_names
-    relation_names: tuple[str, ...]
-    weights: NDArray[np.float32]  # (rows,)
-    dropped: int  # rows left out because one of their products was not given
-    present: bool  # whether the dataset has the file at all
-
-    def __len__(self) -> int:
-        return len(self.product_rows_a)
 
 
 def read_behaviours(

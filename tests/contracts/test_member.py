@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.errors import NotFittedError, ReleaseError, UnknownMemberKindError
+from models.graphs.convolutions import Convolution
 from models.labels import LABELS
 from models.locales import LOCALES
 from models.member import Cost, Logits, Member
@@ -32,6 +33,10 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
     tolerance: float = 0.0  # relative, between a pair alone and in a batch; wider needs a reason
     reason: str = ""
+
+    @property
+    def id(self) -> str:
+        return "-".join(filter(None, [self.kind, self.options.get("convolution")]))
 
     def make(self) -> Member:
         return make_member(self.kind, f"a-{self.kind}", self.options)
@@ -59,9 +64,24 @@ CASES = [
     ),
 ]
 
-PLAIN_FILES = {".json", ".npz", ".safetensors", ".onnx", ".svg", ".txt"}
+TINY_GRAPH = {
+    "features": 32,
+    "width": 32,
+    "fan_outs": [4, 4],
+    "dropout": 0.0,
+    "cold_share": 0.0,
+    "training": {"epochs": 60, "batch_size": 8, "learning_rate": 1e-2},
+}
+ROUNDING = "a matrix product adds in another order where it has other rows beside it"
 
-each_kind = pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind)
+CASES += [
+    Case("gnn", TINY_GRAPH | {"convolution": convolution}, tolerance=1e-4, reason=ROUNDING)
+    for convolution in get_args(Convolution)
+]
+
+PLAIN_FILES = {".json", ".npy", ".npz", ".safetensors", ".onnx", ".svg", ".txt"}
+
+each_kind = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 # A member is fitted once and asked often; the first example pays for the fit.
 examples = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.data_too_large]

@@ -14,15 +14,10 @@ from hypothesis import strategies as st
 from models.errors import DataError
 from models.locales import LOCALES
 from models.pairs import Products
+from models.surroundings import NO_DAY, Behaviours, Links
 from pipelines.dataset.checks import columns as checked_columns
 from pipelines.dataset.layout import BEHAVIOURS_FILE, LINKS_FILE, SCHEMAS
-from pipelines.dataset.relations import (
-    NO_DAY,
-    Behaviours,
-    Links,
-    read_behaviours,
-    read_links,
-)
+from pipelines.dataset.relations import read_behaviours, read_links
 
 EPOCH = date(1970, 1, 1)
 PRODUCTS = Products.of(

@@ -1,0 +1,265 @@
+"""Graphs from what surrounds the pairs: nodes, edges and the features of every node, by locale."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import ReleaseError
+from models.files import atomic_file
+from models.graphs.adjacency import Adjacency
+from models.graphs.features.source import FeatureSource
+from models.graphs.graph import Graph
+from models.graphs.keys import NodeKeys, mixed, product_node_keys, query_node_keys
+from models.graphs.options import SAME_BRAND, SIMILAR, GraphOptions, relation_names
+from models.locales import LOCALES, Locale
+from models.pairs import Pairs, Products, Queries
+from models.surroundings import LISTED, NO_DAY, Surroundings
+from models.text import fold
+from models.texts import Texts
+from models.vectors.packing import Vectors
+
+_FEATURES: Final = "features.npy"
+# Beyond, neighbours are looked for among clusters: exact search costs the square of the products.
+_MOST_EXACT: Final = 200_000
+_CLUSTERS_LOOKED_AT: Final = 16
+
+
+@dataclass(frozen=True, eq=False)
+class FeaturedGraph:
+    """A graph with what each node starts from."""
+
+    graph: Graph
+    features: NDArray[np.float16]  # (nodes, width), mapped where it was opened
+
+    def save(self, folder: Path) -> None:
+        """Write the graph's folder, with features.npy in it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(folder / _FEATURES) as scratch, scratch.open("wb") as target:
+            np.save(target, self.features, allow_pickle=False)
+        self.graph.save(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """What `save` wrote, mapped."""
+        graph = Graph.open(folder)
+        try:
+            features = np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)
+        except (OSError, EOFError, ValueError) as error:
+            raise ReleaseError(f"{folder} holds no features: {error}") from error
+        if features.ndim != 2 or len(features) != len(graph) or features.dtype != np.float16:
+            raise ReleaseError(
+                f"{folder / _FEATURES} holds {features.dtype} of shape {features.shape}; expected "
+                f"float16 for {len(graph)} nodes"
+            )
+        return cls(graph, features)
+
+
+def hidden_queries(
+    surroundings: Surroundings, options: GraphOptions, judging: Pairs
+) -> frozenset[str]:
+    """Folded texts of the queries that the graph is to be without.
+
+    Those a member is judged by, and those it chooses by (`judging`); none of them transductively.
+    """
+    if options.transductive:
+        return frozenset()
+    asked = judging.queries.texts.take(np.unique(judging.query_rows))
+    return surroundings.held_out | {fold(text) for text in asked}
+
+
+def build_graphs(
+    surroundings: Surroundings,
+    options: GraphOptions,
+    features: FeatureSource,
+    hidden: Collection[str],
+) -> dict[Locale, FeaturedGraph]:
+    """A graph of each locale that has products; no edge leads to a hidden query."""
+    relations = relation_names(options.relations, surroundings)
+    queries = _Asked.of(surroundings, hidden)
+    found = {}
+    for code, locale in enumerate(LOCALES):
+        product_rows = np.flatnonzero(surroundings.products.locales == code)
+        if len(product_rows):
+            nodes = _Nodes.of(surroundings.products, product_rows, queries.within(code), features)
+            found[locale] = nodes.graph(locale, relations, surroundings, options)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The distinct queries of behaviours and lists that are not hidden."""
+
+    queries: Queries
+    keys: NodeKeys
+    of_behaviours: NodeKeys  # of each query of the behaviours, hidden or not
+    of_lists: NodeKeys
+
+    @classmethod
+    def of(cls, surroundings: Surroundings, hidden: Collection[str]) -> Self:
+        both = (surroundings.behaviours.queries, surroundings.lists.queries)
+        keys = [query_node_keys(queries) for queries in both]
+        found, rows = np.unique(np.concatenate(keys), return_index=True)
+        texts = Texts.of([*both[0].texts, *both[1].texts])
+        queries = Queries(texts, np.concatenate([each.locales for each in both])).take(rows)
+        shown = np.array([fold(text) not in hidden for text in queries.texts], bool)
+        kept = np.flatnonzero(shown)
+        return cls(queries.take(kept), found[kept], *keys)
+
+    def within(self, locale: int) -> Self:
+        """Those of one locale."""
+        rows = np.flatnonzero(self.queries.locales == locale)
+        return replace(self, queries=self.queries.take(rows), keys=self.keys[rows])
+
+    def places(self, keys: NodeKeys) -> NDArray[np.int64]:
+        """Where each of `keys` is among these queries; -1 where it is not."""
+        if not len(self.keys):
+            return np.full(len(keys), -1, np.int64)
+        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[at] == keys, at, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Nodes:
+    """The nodes of one locale, and where the products and queries of the surroundings are."""
+
+    keys: NodeKeys
+    products: Products
+    vectors: Vectors
+    at_product: NDArray[np.int64]  # (products of the surroundings,), -1 elsewhere
+    at_behaviour_query: NDArray[np.int64]
+    at_listed_query: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        catalogue: Products,
+        product_rows: NDArray[np.int64],
+        asked: _Asked,
+        features: FeatureSource,
+    ) -> Self:
+        products = catalogue.take(product_rows)
+        at_product = np.full(len(catalogue), -1, np.int64)
+        at_product[product_rows] = np.arange(len(products))
+        of_behaviours, of_lists = asked.places(asked.of_behaviours), asked.places(asked.of_lists)
+        vectors = [features.of_products(products), features.of_queries(asked.queries)]
+        return cls(
+            keys=np.concatenate([product_node_keys(products), asked.keys]),
+            products=products,
+            vectors=np.concatenate(vectors),
+            at_product=at_product,
+            at_behaviour_query=np.where(of_behaviours < 0, -1, of_behaviours + len(products)),
+            at_listed_query=np.where(of_lists < 0, -1, of_lists + len(products)),
+        )
+
+    def graph(
+        self,
+        locale: Locale,
+        relations: tuple[str, ...],
+        surroundings: Surroundings,
+        options: GraphOptions,
+    ) -> FeaturedGraph:
+        built = {
+            name: Adjacency.of_edges(
+                *self._edges(name, surroundings, options), len(self.keys), options.most_neighbours
+            )
+            for name in relations
+        }
+        graph = Graph(locale, self.keys, len(self.products), built)
+        return FeaturedGraph(graph, self.vectors.astype(np.float16))
+
+    def _edges(
+        self, name: str, surroundings: Surroundings, options: GraphOptions
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]:
+        if name == LISTED:
+            lists = surroundings.lists
+            ends = self.at_listed_query[lists.query_rows]
+            return _known(ends, self.at_product[lists.product_rows], np.ones(len(lists)))
+        if name == SAME_BRAND:
+            return self._same_brand(options.derived_neighbours)
+        if name == SIMILAR:
+            return self._similar(options.derived_neighbours)
+        behaviours, links = surroundings.behaviours, surroundings.links
+        if name in behaviours.relation_names:
+            chosen = behaviours.relations == behaviours.relation_names.index(name)
+            weights = behaviours.weights[chosen].astype(np.float64)
+            if options.half_life_days is not None:
+                weights *= _aged(behaviours.days[chosen], behaviours.days, options.half_life_days)
+            return _known(
+                self.at_behaviour_query[behaviours.query_rows[chosen]],
+                self.at_product[behaviours.product_rows[chosen]],
+                weights,
+            )
+        chosen = links.relations == links.relation_names.index(name)
+        return _known(
+            self.at_product[links.product_rows_a[chosen]],
+            self.at_product[links.product_rows_b[chosen]],
+            links.weights[chosen],
+        )
+
+    def _same_brand(
+        self, neighbours: int
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]:
+        """Each product with those that follow it in a row of its brand, drawn by lot."""
+        brands = [fold(brand) for brand in self.products.brand]
+        codes = np.unique(brands, return_inverse=True)[1] if brands else np.empty(0, np.int64)
+        branded = np.flatnonzero([bool(brand) for brand in brands])
+        lots = mixed(self.keys[: len(self.products)])
+        order = branded[np.lexsort((lots[branded], codes[branded]))]
+        steps = range(1, -(-neighbours // 2) + 1)
+        parts = [
+            np.stack([order[:-step], order[step:]])[:, codes[order[:-step]] == codes[order[step:]]]
+            for step in steps
+            if step < len(order)
+        ]
+        ends, others = np.concatenate([np.empty((2, 0), np.int64), *parts], axis=1)
+        return ends, others, np.ones(len(ends), np.float32)
+
+    def _similar(self, neighbours: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]:
+        """Each product with those of the most similar features."""
+        import faiss
+
+        count = len(self.products)
+        vectors = np.ascontiguousarray(self.vectors[:count], np.float32)
+        if count < 2:
+            return (nothing := np.empty(0, np.int64)), nothing, np.empty(0, np.float32)
+        index: Any = faiss.IndexFlatIP(vectors.shape[1])
+        if count > _MOST_EXACT:
+            clusters = int(4 * count**0.5)
+            index = faiss.IndexIVFFlat(index, vectors.shape[1], clusters,
+                                       faiss.METRIC_INNER_PRODUCT)  # fmt: skip
+            index.train(vectors)
+            index.nprobe = _CLUSTERS_LOOKED_AT
+        index.add(vectors)
+        cosines, found = index.search(vectors, min(neighbours + 1, count))
+        ends = np.repeat(np.arange(count), found.shape[1])
+        # Where fewer are found faiss says -1; of equal products one may be found for itself.
+        chosen = (found.ravel() >= 0) & (cosines.ravel() > 0)
+        return ends[chosen], found.ravel()[chosen], cosines.ravel()[chosen]
+
+
+def _known(
+    ends: NDArray[np.int64], others: NDArray[np.int64], weights: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    chosen = (ends >= 0) & (others >= 0)
+    return ends[chosen], others[chosen], weights[chosen].astype(np.float32)
+
+
+def _aged(
+    days: NDArray[np.int32], all_days: NDArray[np.int32], half_life: float
+) -> NDArray[np.float64]:
+    """What is left of the weight of each day, counted back from the last; all of no day's."""
+    dated = all_days[all_days != NO_DAY]
+    if not len(dated):
+        return np.ones(len(days))
+    ages = np.where(days == NO_DAY, 0, int(dated.max()) - days.astype(np.int64))
+    return np.asarray(0.5 ** (ages / half_life), np.float64)
+
+
+def without_edges(graph: FeaturedGraph) -> FeaturedGraph:
+    """The same nodes, where nobody hears anybody."""
+    empty = {name: Adjacency.empty(len(graph.graph)) for name in graph.graph.relations}
+    return replace(graph, graph=replace(graph.graph, relations=empty))

@@ -1,0 +1,171 @@
+"""What a trained graph member answers with: features, graphs, network and head, in numpy alone.
+
+A product's state depends on its own texts and on what it hears in the graph, a query's on its text;
+transductively also on what it hears. Neither depends on who else is asked about.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.graphs.adjacency import NodeRows
+from models.graphs.blocks import Blocks, gather
+from models.graphs.building import FeaturedGraph
+from models.graphs.convolutions import ServedNetwork
+from models.graphs.features.source import FeatureSource
+from models.graphs.graph import Channel, Merging, channels
+from models.graphs.keys import NodeKeys, product_node_keys, query_node_keys
+from models.graphs.sampler import Draw, Exclusion
+from models.locales import LOCALES, Locale
+from models.member import Logits
+from models.pairs import Pairs, Products, Queries
+from models.vectors.head import PairHead
+from models.vectors.packing import Packed, Packing, Vectors
+from models.vectors.source import VectorSource, product_keys
+from models.vectors.tally import Tally
+
+Cold = Literal["text", "nan"]
+
+_BLOCK_NODES: Final = 1 << 13  # asked together: what they hear takes tens of times as much room
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhoods:
+    """A graph as one network hears it."""
+
+    featured: FeaturedGraph
+    relations: tuple[str, ...]
+    merging: Merging
+    fan_outs: tuple[int, ...]
+    draw: Draw
+
+    @cached_property
+    def channels(self) -> list[Channel]:
+        """What the convolutions hear."""
+        return channels(self.featured.graph, self.relations, self.merging)
+
+    def around(
+        self, asked: NodeRows, excluded: Exclusion | None = None, draw: Draw | None = None
+    ) -> Blocks:
+        """The blocks for the states of `asked`."""
+        graph = self.featured.graph
+        return gather(self.channels, graph.keys, asked, self.fan_outs, draw or self.draw, excluded)
+
+    def inputs(
+        self, blocks: Blocks, own: Vectors, own_is_query: NDArray[np.bool_]
+    ) -> tuple[Vectors, NDArray[np.bool_]]:
+        """Features and kind of every node of `blocks`; those of the asked ones are given."""
+        heard = blocks.rows[len(own) :]
+        features = np.asarray(self.featured.features[heard], np.float32)
+        is_query = self.featured.graph.is_query(heard)
+        return np.concatenate([own, features]), np.concatenate([own_is_query, is_query])
+
+
+@dataclass(frozen=True, eq=False)
+class ServedGraphs:
+    """The member as it is served."""
+
+    features: FeatureSource
+    network: ServedNetwork
+    head: PairHead
+    neighbourhoods: Mapping[Locale, Neighbourhoods]
+    transductive: bool
+    cold: Cold
+    source: VectorSource | None = None  # of product states
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def packing(self) -> Packing:
+        """How a state is stored."""
+        return Packing("fp16", self.network.width)
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of what decides a state, besides what the graph holds."""
+        digest = sha256()
+        some = next(iter(self.neighbourhoods.values()), None)
+        heard = (
+            [some.relations, some.merging, some.fan_outs, some.draw.number, some.draw.by]
+            if some
+            else []
+        )
+        said = [self.network.convolution, self.features.identity, self.cold, heard]
+        digest.update(json.dumps(said).encode())
+        for name, array in sorted(self.network.weights.items()):
+            digest.update(name.encode() + array.tobytes())
+        return digest.hexdigest()
+
+    def logits(self, pairs: Pairs) -> Logits:
+        """Four logits per pair; NaN where the product hears nobody and the rule is so."""
+        named = pairs.compact().read_in_product_locales()
+        packed = self.product_states(named.products)
+        products, queries = self.packing.unpack(packed), self.query_states(named.queries)
+        logits = self.head.logits(queries, products, named.query_rows, named.product_rows)
+        if self.cold == "nan":
+            says = np.asarray(products.any(axis=1))
+            logits[~says[named.product_rows]] = np.nan
+        return logits
+
+    def query_states(self, queries: Queries) -> Vectors:
+        """The state of each query, (queries, width)."""
+        keys = query_node_keys(queries) if self.transductive else None
+        own = self.features.of_queries(queries)
+        return self._states(own, keys, queries.locales, is_query=True)[0]
+
+    def product_states(self, products: Products) -> Packed:
+        """The packed state of each product, from the source where it is known there."""
+        if self.source is None:
+            self.tally.add(stored=0, encoded=len(products))
+            return self.computed_states(products)
+        known, stored = self.source.get_many(product_keys(products))
+        self.tally.add(stored=len(stored), encoded=len(products) - len(stored))
+        packed = np.empty((len(products), self.packing.stride), np.uint8)
+        packed[known] = stored
+        packed[~known] = self.computed_states(products.take(np.flatnonzero(~known)))
+        return packed
+
+    def computed_states(self, products: Products) -> Packed:
+        """The packed state of each product, computed now; zeros for one that is cold and unsaid."""
+        own = self.features.of_products(products)
+        states, hears = self._states(
+            own, product_node_keys(products), products.locales, is_query=False
+        )
+        if self.cold == "nan":
+            states[~hears] = 0
+        return self.packing.pack(states)
+
+    def _states(
+        self, own: Vectors, keys: NodeKeys | None, locales: NDArray[np.int8], *, is_query: bool
+    ) -> tuple[Vectors, NDArray[np.bool_]]:
+        """States, and whether each node hears anybody."""
+        states = np.zeros((len(own), self.network.width), np.float32)
+        hears = np.zeros(len(own), bool)
+        for code, locale in enumerate(LOCALES):
+            mine = np.flatnonzero(locales == code)
+            around = self.neighbourhoods.get(locale)
+            for start in range(0, len(mine), _BLOCK_NODES):
+                part = mine[start : start + _BLOCK_NODES]
+                rows = np.full(len(part), -1, np.int64)
+                if around and keys is not None:
+                    rows = around.featured.graph.rows_of(keys[part])
+                blocks, features, kinds = self._inputs(around, rows, own[part], is_query)
+                states[part] = self.network.states(features, kinds, blocks)
+                hears[part] = np.logical_or.reduce(
+                    [heard.counts > 0 for heard in blocks.layers[-1]]
+                )
+        return states, hears
+
+    def _inputs(
+        self, around: Neighbourhoods | None, rows: NodeRows, own: Vectors, is_query: bool
+    ) -> tuple[Blocks, Vectors, NDArray[np.bool_]]:
+        kinds = np.full(len(rows), is_query)
+        if around is None:  # a locale that no graph was made of: any graph's shape will do
+            around = next(iter(self.neighbourhoods.values()))
+        blocks = around.around(rows)
+        return blocks, *around.inputs(blocks, own, kinds)

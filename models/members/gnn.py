@@ -1,0 +1,359 @@
+"""The graph member: what customers did tells what a product is to a query, beyond its words.
+
+A convolution over one relation, or over several, turns each product into a state that holds its
+neighbourhood; a small head compares it with the state of a query. It answers with numpy, and with
+a bi-encoder's engine where it starts from one; torch is there when it is fitted.
+"""
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+from zipfile import BadZipFile
+
+import numpy as np
+from pydantic import ValidationError
+
+from models.errors import ConfigError, EsciError, ReleaseError
+from models.files import atomic_file, file_sha256
+from models.graphs.building import FeaturedGraph, build_graphs, hidden_queries
+from models.graphs.convolutions import Convolution, ServedNetwork
+from models.graphs.features.encoded import FOLDER, EncodedText
+from models.graphs.features.hashed import HashedText
+from models.graphs.features.source import FeatureSource
+from models.graphs.graph import Merging
+from models.graphs.options import GraphOptions, relation_names
+from models.graphs.sampler import By, Draw
+from models.graphs.served import Cold, Neighbourhoods, ServedGraphs
+from models.locales import LOCALES, Locale
+from models.member import Cost, Logits, require_fitted, require_pairs
+from models.needs import Needs
+from models.pairs import LabelledPairs, Pairs
+from models.registry import named_extra
+from models.saved_member import ABOUT
+from models.sealed import CURVE, Sealed, Workshop, how_made, open_sealed, seal
+from models.surroundings import Surroundings
+from models.text import fold
+from models.training.identity import training_identity
+from models.training.options import ClassificationOptions, TrainingOptions
+from models.typed import STRICT, complaints, parse, plain
+from models.vectors.head import PairHead
+from models.vectors.source import VectorSource
+from models.vectors.tally import Counts, Tally
+from models.workbench import NO_WORKBENCH, Workbench
+
+# It rises when a saved member would answer otherwise.
+FORMAT: Final = 1
+_KIND: Final = "gnn"
+_GRAPHS: Final = "graphs"
+_FEATURES: Final = "features"
+_NETWORK: Final = "network.npz"
+_HEAD: Final = "head.npz"
+
+
+@dataclass(frozen=True)
+class GnnOptions:
+    """The graph, what hears it how, and how that is trained."""
+
+    __pydantic_config__ = STRICT
+
+    convolution: Convolution = "sage"  # rsage hears every relation by itself, the others together
+    graph: GraphOptions = field(default_factory=GraphOptions)
+    # What nodes start from: the folder of a trained bi_encoder, or the name of one that the same
+    # run trains before this member. None: hashed TF-IDF and an SVD of that width.
+    encoder: str | None = None
+    features: int = 128
+    width: int = 128  # of a state
+    fan_outs: tuple[int, ...] = (15, 8)  # neighbours heard at each hop, and so how many hops
+    sample_by: By = "weight"  # or uniform; of the neighbours that there are too many of
+    heads: int = 4  # of gatv2
+    hidden: int = 128  # numbers in the head's hidden layer; 0 makes it linear
+    dropout: float = 0.2
+    # What is said of a product without neighbours: what its text says, or nothing (NaN), which an
+    # aggregator can tell from an opinion.
+    cold: Cold = "text"
+    cold_share: float = 0.1  # of products that are taught as if they had no neighbours
+    training: TrainingOptions = field(
+        default_factory=lambda: TrainingOptions(
+            epochs=10, batch_size=256, learning_rate=2e-3, patience=4
+        )
+    )
+    classification: ClassificationOptions = field(default_factory=ClassificationOptions)
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        if not self.fan_outs or min(self.fan_outs) < 1:
+            raise ConfigError(f"fan_outs {list(self.fan_outs)}: expected at least 1 at each hop")
+        if min(self.width, self.features, self.heads) < 1 or min(self.hidden, self.seed) < 0:
+            raise ConfigError(
+                "width, features and heads: expected at least 1; hidden and seed: 0 or more"
+            )
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width}: expected a multiple of the {self.heads} heads")
+        for name in ("dropout", "cold_share"):
+            if not 0 <= (share := getattr(self, name)) < 1:
+                raise ConfigError(f"{name} {share}: expected 0 to below 1")
+        training, other = self.training, TrainingOptions()
+        for name in ("trained_layers", "fgm", "checkpointing", "layer_decay"):
+            if getattr(training, name) != getattr(other, name):
+                raise ConfigError(f"training.{name} is for language members; leave it out")
+        if training.learning_rate is None:
+            raise ConfigError("training.learning_rate: expected a number, such as 2e-3")
+        if self.classification.distil:
+            raise ConfigError("distil is for cross-encoders; expected 0 for a graph member")
+
+    def needs(self) -> Needs:
+        """The bi-encoder that nodes start from, if one is named."""
+        if self.encoder is None:
+            return Needs()
+        about = Path(self.encoder) / ABOUT
+        if not about.is_file():
+            raise ConfigError(
+                f"encoder {self.encoder!r} is neither the folder of a trained bi_encoder nor the "
+                "name of one that the run trains before this member"
+            )
+        return Needs(sources={"encoder": file_sha256(about)})
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    served: ServedGraphs
+    files: Sealed
+
+
+class GnnMember:
+    """States from sampled neighbourhoods, compared into four logits."""
+
+    Options: ClassVar[type[Any]] = GnnOptions
+
+    def __init__(self, name: str = _KIND, options: GnnOptions | None = None) -> None:
+        self.name = name
+        self.options = options or GnnOptions()
+        self._fitted: _Fitted | None = None
+        self._source: Self | None = None  # that was fitted: its folder goes when it does
+
+    @named_extra(_KIND, "be fitted")
+    def fit(
+        self, train: LabelledPairs, valid: LabelledPairs, bench: Workbench = NO_WORKBENCH
+    ) -> Self:
+        """Build the graph without the queries that are to judge, and learn from `train`.
+
+        Without surroundings the graph is made of the products and lists of `train`. Of several
+        processes that train together the first alone is fitted.
+        """
+        # Imported here: what answers must not need them.
+        import torch
+
+        from models.graphs.fitting import Comparing, GraphTask, Material
+        from models.graphs.networks import GraphNetwork
+        from models.training.loop import train as run_training
+        from models.training.steps.processes import is_first
+        from models.vectors.comparison import ComparisonHead
+
+        require_pairs(self.name, train)
+        self._fitted = None
+        options = self.options
+        surroundings = bench.surroundings() if bench.surroundings else Surroundings.of(train)
+        hidden = hidden_queries(surroundings, options.graph, valid)
+        features = _features(options, surroundings, train, hidden)
+        graphs = build_graphs(surroundings, options.graph, features, hidden)
+        relations = relation_names(options.graph.relations, surroundings)
+        around = neighbourhoods(options, relations, graphs)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            network = GraphNetwork(
+                options.convolution,
+                features.width,
+                options.width,
+                len(options.fan_outs),
+                len(relations),
+                heads=options.heads,
+                dropout=options.dropout,
+            )
+            head = ComparisonHead(options.width, options.hidden, options.dropout)
+        task = GraphTask(
+            Comparing(network, head),
+            around,
+            Material.of(train, features, around),
+            Material.of(valid, features, around),
+            (train, valid),
+            options.classification,
+            transductive=options.graph.transductive,
+            cold_share=options.cold_share,
+            batch_size=options.training.batch_size,
+        )
+        identity = training_identity(
+            _KIND, FORMAT, plain(options), _digest(features, graphs), train, valid
+        )
+        curve = run_training(task, options.training, options.seed, bench, identity)
+        if not is_first():
+            return self
+        network.cpu().eval()
+        head.cpu().eval()
+        served = ServedGraphs(
+            features,
+            network.served(),
+            head.weights(),
+            around,
+            options.graph.transductive,
+            options.cold,
+        )
+        workshop = Workshop(self, self.name, bench)
+        _write(served, graphs, workshop.path)
+        curve.draw(workshop.path / CURVE)
+        made = how_made(
+            train=train,
+            valid=valid,
+            seed=options.seed,
+            curve=curve,
+            options=plain(options),
+            relations=list(relations),
+            graphs={locale: _described(each) for locale, each in graphs.items()},
+            hidden_queries=len(hidden),
+        )
+        files = seal(
+            workshop.path,
+            kind=_KIND,
+            format_number=FORMAT,
+            name=self.name,
+            options=plain(options),
+            made=made,
+        )
+        self._fitted = _opened(files, options)
+        return self
+
+    def predict_logits(self, pairs: Pairs) -> Logits:
+        """Four logits per pair; every query and product that `pairs` name is computed once at most.
+
+        Products come from the states given to `with_vectors` where they are known there.
+        """
+        return self._whole().served.logits(pairs)
+
+    def vectors_identity(self) -> str:
+        """A digest of what decides a product's state, besides what the graph holds."""
+        return self._whole().served.identity
+
+    def with_vectors(self, source: VectorSource) -> Self:
+        """This member, answering products that `source` knows without computing their states."""
+        fitted = self._whole()
+        if source.identity != fitted.served.identity:
+            raise ReleaseError(
+                f"these product states were made by {source.identity[:12]} and this member is "
+                f"{fitted.served.identity[:12]}: compute them again with it"
+            )
+        other = copy(self)
+        other._source = self
+        other._fitted = replace(fitted, served=replace(fitted.served, source=source, tally=Tally()))
+        return other
+
+    def product_counts(self) -> Counts:
+        """Products looked up and computed since this one was loaded, or made of another."""
+        return self._whole().served.tally.counts
+
+    def cost(self) -> Cost:
+        """What a benchmark measured, zero where none did."""
+        return Cost()
+
+    def save(self, folder: Path) -> None:
+        """Write the network, the head, the features, the graphs and `member.json`."""
+        self._whole().files.copy_to(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The member saved in `folder`, which must stay there: its graphs are mapped."""
+        files = open_sealed(folder, kind=_KIND, format_number=FORMAT)
+        try:
+            options = parse(GnnOptions, files.about["options"])
+            member = cls(files.about["name"], options)
+            member._fitted = _opened(files, options)
+        except (ValidationError, EsciError, OSError, KeyError, ValueError, BadZipFile) as error:
+            said = complaints(error) if isinstance(error, ValidationError) else error
+            raise ReleaseError(
+                f"{folder} does not hold a whole graph member of this version: {said}; "
+                "train the member again, or run the version that wrote it"
+            ) from error
+        return member
+
+    def _whole(self) -> _Fitted:
+        return require_fitted(self.name, self._fitted)
+
+
+def neighbourhoods(
+    options: GnnOptions, relations: tuple[str, ...], graphs: Mapping[Locale, FeaturedGraph]
+) -> dict[Locale, Neighbourhoods]:
+    """The graphs as the member of `options` hears them."""
+    merging: Merging = "apart" if options.convolution == "rsage" else "together"
+    draw = Draw(options.seed, options.sample_by)
+    return {
+        locale: Neighbourhoods(graph, relations, merging, options.fan_outs, draw)
+        for locale, graph in graphs.items()
+    }
+
+
+def _features(
+    options: GnnOptions, surroundings: Surroundings, train: Pairs, hidden: frozenset[str]
+) -> FeatureSource:
+    """What nodes start from, fitted on the catalogue and on queries that are not to judge."""
+    if options.encoder is not None:
+        return EncodedText.load(Path(options.encoder))
+    asked = train.queries.take(np.unique(train.query_rows))
+    shown = [row for row, text in enumerate(asked.texts) if fold(text) not in hidden]
+    return HashedText.fit(
+        asked.take(np.array(shown, np.int64)), surroundings.products, options.features, options.seed
+    )
+
+
+def _write(served: ServedGraphs, graphs: Mapping[Locale, FeaturedGraph], folder: Path) -> None:
+    with atomic_file(folder / _NETWORK) as scratch, scratch.open("wb") as target:
+        np.savez(target, allow_pickle=False, **served.network.weights)
+    served.head.save(folder / _HEAD)
+    served.features.save(folder / _FEATURES)
+    for locale, graph in graphs.items():
+        graph.save(folder / _GRAPHS / locale)
+
+
+def _opened(files: Sealed, options: GnnOptions) -> _Fitted:
+    """What answers, from a whole folder."""
+    folder = files.path
+    with (folder / _NETWORK).open("rb") as source, np.load(source, allow_pickle=False) as arrays:
+        network = ServedNetwork(options.convolution, {name: arrays[name] for name in arrays})
+    graphs: dict[Locale, FeaturedGraph] = {
+        locale: FeaturedGraph.open(folder / _GRAPHS / locale)
+        for locale in LOCALES
+        if locale in files.about["made"]["graphs"]
+    }
+    relations = tuple(files.about["made"]["relations"])
+    served = ServedGraphs(
+        _opened_features(folder / _FEATURES, options),
+        network,
+        PairHead.load(folder / _HEAD),
+        neighbourhoods(options, relations, graphs),
+        options.graph.transductive,
+        options.cold,
+    )
+    return _Fitted(served, files)
+
+
+def _opened_features(folder: Path, options: GnnOptions) -> FeatureSource:
+    if options.encoder is None:
+        return HashedText.load(folder)
+    return EncodedText.load(folder / FOLDER)
+
+
+def _described(graph: FeaturedGraph) -> dict[str, Any]:
+    relations = {name: len(edges) for name, edges in graph.graph.relations.items()}
+    products = graph.graph.products
+    return {"products": products, "queries": len(graph.graph) - products, "edges": relations}
+
+
+def _digest(features: FeatureSource, graphs: Mapping[Locale, FeaturedGraph]) -> str:
+    """A digest of what the training starts from besides the pairs."""
+    digest = sha256(features.identity.encode())
+    for locale, featured in graphs.items():
+        digest.update(locale.encode() + featured.graph.keys.tobytes())
+        for name, edges in featured.graph.relations.items():
+            digest.update(name.encode() + edges.indptr.tobytes() + edges.indices.tobytes())
+            digest.update(edges.weights.tobytes())
+    return digest.hexdigest()
