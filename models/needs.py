@@ -14,6 +14,7 @@ class Needs:
     # A digest of each thing that lies elsewhere and decides what the member will be, by what it is
     # to the member, as in "backbone": a part that was made from another is not this one.
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    members: tuple[str, ...] = ()  # of the same run, by name, to be trained before
 
 
 @runtime_checkable

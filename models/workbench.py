@@ -1,10 +1,11 @@
 """Where a long fit keeps what it would not lose, and whom it tells how far it is."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from models.files import scratch_folder
@@ -41,6 +42,8 @@ class Workbench:
     report: Callable[[Standing], None] = _unseen
     # What the dataset holds besides the pairs, read when it is asked for; None: nothing.
     surroundings: Callable[[], Surroundings] | None = None
+    # Where members lie that the same run has trained before, on the same pairs.
+    members: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
 
     def scratch(self, name: str) -> AbstractContextManager[Path]:
         """An empty folder for what takes room meanwhile, gone when the block ends.

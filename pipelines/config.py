@@ -8,7 +8,9 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, is_dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args, get_type_hints
 
@@ -37,6 +39,10 @@ class MemberConfig:
     name: str
     kind: str
     options: dict[str, Any] = field(default_factory=dict)
+    # Values to try for some options, by their dotted names: a member for each combination, called
+    # after its values, as "gnn_sage_click" for grid = { convolution = ["sage", "gcn"],
+    # "graph.relations" = [["click"], ["purchase"]] }.
+    grid: dict[str, list[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,18 +86,37 @@ def load_config(
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
-    """`config` with every option of every member, checked against its kind.
+    """`config` with every option of every member, checked against its kind; grids are spread out.
 
     The seed of the run is that of each member whose kind has one and whose options name none.
     """
     members = []
-    for entry in config.members:
+    for entry in (one for given in config.members for one in _spread(given)):
         options, of_kind = dict(entry.options), member_class(entry.kind).Options
         if "seed" in known_keys(of_kind):
             options.setdefault("seed", config.seed)
         make_member(entry.kind, entry.name, options)  # says what is wrong with them
         members.append(replace(entry, options=plain(parse(of_kind, options))))
     return replace(config, members=members)
+
+
+def _spread(entry: MemberConfig) -> Iterator[MemberConfig]:
+    """A member for each combination of the grid's values; the entry itself without a grid."""
+    for name, values in entry.grid.items():
+        if not values:
+            raise ConfigError(f"grid of member {entry.name!r}: {name} has no values to try")
+    for chosen in product(*entry.grid.values()):
+        options = deepcopy(entry.options)
+        for name, value in zip(entry.grid, chosen, strict=True):
+            _put(options, name, value)
+        called = "_".join([entry.name, *map(_in_a_name, chosen)])
+        yield MemberConfig(called, entry.kind, options)
+
+
+def _in_a_name(value: Any) -> str:
+    """A value of a grid as part of a member's name."""
+    words = value if isinstance(value, list) else [value]
+    return "-".join(re.sub(r"[^A-Za-z0-9.-]+", "-", str(word)) for word in words)
 
 
 def read_config(
@@ -149,11 +174,15 @@ def _known(kind: type[Any]) -> Iterator[str]:
 
 def _set(values: dict[str, Any], key: str, text: str) -> None:
     """Put `text`, read as a TOML value where it is one, at the dotted `key`."""
+    _put(values, key, _toml_value(text))
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Put `value` at the dotted `key`."""
     *way, last = key.split(".")
     at: Any = values
     for step in way:
         at = _child(at, step, key)
-    value = _toml_value(text)
     if isinstance(at, list):
         at[_index(at, last, key)] = value
     else:

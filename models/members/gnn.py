@@ -109,12 +109,9 @@ class GnnOptions:
         if self.encoder is None:
             return Needs()
         about = Path(self.encoder) / ABOUT
-        if not about.is_file():
-            raise ConfigError(
-                f"encoder {self.encoder!r} is neither the folder of a trained bi_encoder nor the "
-                "name of one that the run trains before this member"
-            )
-        return Needs(sources={"encoder": file_sha256(about)})
+        if about.is_file():
+            return Needs(sources={"encoder": file_sha256(about)})
+        return Needs(members=(self.encoder,))
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +154,7 @@ class GnnMember:
         options = self.options
         surroundings = bench.surroundings() if bench.surroundings else Surroundings.of(train)
         hidden = hidden_queries(surroundings, options.graph, valid)
-        features = _features(options, surroundings, train, hidden)
+        features = _features(options, surroundings, train, hidden, bench)
         graphs = build_graphs(surroundings, options.graph, features, hidden)
         relations = relation_names(options.graph.relations, surroundings)
         around = neighbourhoods(options, relations, graphs)
@@ -293,11 +290,15 @@ def neighbourhoods(
 
 
 def _features(
-    options: GnnOptions, surroundings: Surroundings, train: Pairs, hidden: frozenset[str]
+    options: GnnOptions,
+    surroundings: Surroundings,
+    train: Pairs,
+    hidden: frozenset[str],
+    bench: Workbench,
 ) -> FeatureSource:
     """What nodes start from, fitted on the catalogue and on queries that are not to judge."""
     if options.encoder is not None:
-        return EncodedText.load(Path(options.encoder))
+        return EncodedText.load(bench.members.get(options.encoder, Path(options.encoder)))
     asked = train.queries.take(np.unique(train.query_rows))
     shown = [row for row, text in enumerate(asked.texts) if fold(text) not in hidden]
     return HashedText.fit(

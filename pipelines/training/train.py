@@ -8,24 +8,32 @@ Of the processes of a launch the first does all of this, and the others help it 
 can be shared.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Self
 
-from models.errors import DataError
-from models.files import atomic_folder, read_json, write_json
+import numpy as np
+
+from models.errors import ConfigError, DataError
+from models.files import atomic_folder, file_sha256, read_json, write_json
 from models.judge.confusion import Confusion
 from models.judge.judged import Judged, System
 from models.member import Logits, Member, softmax
+from models.needs import Needs
 from models.registry import SHARED, check_fittable, make_member, member_class
 from models.release import MEMBERS
+from models.saved_member import ABOUT
+from models.surroundings import Surroundings
 from models.training.identity import deciding_options
 from models.typed import parse, plain
-from models.workbench import Workbench
+from models.workbench import Standing, Workbench
 from pipelines.config import MemberConfig, TrainConfig, resolved
 from pipelines.console import Watch, note, unwatched
 from pipelines.dataset.read import Judgements, fingerprint, read_judgements
 from pipelines.predictions import write_logits
+from pipelines.surroundings import read_surroundings
 from pipelines.training.run import (
     RUN_FILE,
     TEST,
@@ -65,8 +73,8 @@ def train_run(
     check_target(out, data, is_replaceable, "a run", force=force)
     # Whatever is wrong with any member is said before the first one is fitted.
     config = resolved(config)
-    for entry in config.members:
-        _sources(entry)
+    for number, entry in enumerate(config.members):
+        _needs(entry, config.members[:number])
     with open_work(out) as work, threads_limited(using := choose_threads(threads)):
         # Once more: another process may just have made it.
         check_target(out, data, is_replaceable, "a run", force=force)
@@ -77,14 +85,14 @@ def train_run(
             "data_fingerprint": material.fingerprint,
             "versions": versions,
         }
-        parts = {}
+        parts: dict[str, Path] = {}
         for entry in config.members:
             # Looked for again: the members before it may have taken days.
-            of_member = {"sources": _sources(entry), "processes": _sharing(entry, team)}
+            of_member = {"sources": _sources(entry, parts), "processes": _sharing(entry, team)}
             identity = {**common, **of_member, "member": plain(entry)}
             part = work.finished(entry.name, identity)
             if part is None:
-                part = _make_part(work, entry, identity, material, watch, team)
+                part = _make_part(work, entry, identity, material, parts, watch, team)
             else:
                 note(f"{entry.name}: was done before and is kept")
             parts[entry.name] = part
@@ -119,7 +127,8 @@ def help_train(team: Team, threads: int | None = None) -> None:
                     "their folders"
                 )
             members = {entry.name: entry for entry in material.config.members}
-            _fit(members[task["member"]], material, Workbench(Path(task["bench"])))
+            before = {name: Path(place) for name, place in task["members"].items()}
+            _fit(members[task["member"]], material, before, Path(task["bench"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,11 +147,33 @@ class _Material:
         judgements = read_judgements(data)
         return cls(data, config, fingerprint(data), judgements, sides(judgements, config))
 
+    @cached_property
+    def surroundings(self) -> Surroundings:
+        """What the folder holds besides judgements, where none of the judging queries teaches."""
+        judging = np.concatenate([self.rows.validation, self.rows.test])
+        return read_surroundings(self.data, self.judgements, judging)
 
-def _sources(entry: MemberConfig) -> dict[str, str]:
-    """Digests of what decides the member besides its options; what it lacks is an error."""
+
+def _needs(entry: MemberConfig, before: Sequence[MemberConfig]) -> Needs:
+    """What the member takes; what is not there, nor trained before it, is an error."""
     options = parse(member_class(entry.kind).Options, entry.options)
-    return dict(check_fittable(entry.kind, options).sources)
+    needs = check_fittable(entry.kind, options)
+    names = [other.name for other in before]
+    for name in needs.members:
+        if name not in names:
+            raise ConfigError(
+                f"member {entry.name!r} starts from {name!r}, which is neither the folder of a "
+                f"trained member nor one that is trained before it ({', '.join(names) or 'none'})"
+            )
+    return needs
+
+
+def _sources(entry: MemberConfig, parts: Mapping[str, Path]) -> dict[str, str]:
+    """Digests of what decides the member besides its options."""
+    options = parse(member_class(entry.kind).Options, entry.options)
+    needs = check_fittable(entry.kind, options)
+    made = {name: file_sha256(parts[name] / _MEMBER / ABOUT) for name in needs.members}
+    return {**needs.sources, **made}
 
 
 def _sharing(entry: MemberConfig, team: Team) -> int:
@@ -150,10 +181,20 @@ def _sharing(entry: MemberConfig, team: Team) -> int:
     return team.count if entry.kind in SHARED else 1
 
 
-def _fit(entry: MemberConfig, material: _Material, bench: Workbench) -> Member:
+def _fit(
+    entry: MemberConfig,
+    material: _Material,
+    before: Mapping[str, Path],
+    bench: Path,
+    report: Callable[[Standing], None] | None = None,
+) -> Member:
+    """The fitted member; `before` are the folders of those that were trained before it."""
     judgements, rows = material.judgements, material.rows
+    workbench = Workbench(bench, surroundings=lambda: material.surroundings, members=before)
     return make_member(entry.kind, entry.name, entry.options).fit(
-        judgements.take(rows.train).pairs, judgements.take(rows.validation).pairs, bench
+        judgements.take(rows.train).pairs,
+        judgements.take(rows.validation).pairs,
+        replace(workbench, report=report) if report else workbench,
     )
 
 
@@ -162,11 +203,13 @@ def _make_part(
     entry: MemberConfig,
     identity: Identity,
     material: _Material,
+    parts: Mapping[str, Path],
     watch: Watch,
     team: Team,
 ) -> Path:
     """Fit one member and write it with its answers; it is out of memory when this returns."""
     judgements, rows = material.judgements, material.rows
+    before = {name: part / _MEMBER for name, part in parts.items()}
     with work.part(entry.name, identity) as scratch:
         with watch(entry.name) as report:
             # What was trained stands when only the export that followed was asked for otherwise.
@@ -181,9 +224,10 @@ def _make_part(
                         "config": plain(material.config),
                         "member": entry.name,
                         "bench": str(bench),
+                        "members": {name: str(place) for name, place in before.items()},
                     }
                 )
-            member = _fit(entry, material, Workbench(bench, report))
+            member = _fit(entry, material, before, bench, report)
         member.save(scratch / _MEMBER)
         metrics = {}
         for side, of_side in ((VALIDATION, rows.validation), (TEST, rows.test)):
