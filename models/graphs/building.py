@@ -22,7 +22,7 @@ from models.text import fold
 from models.texts import Texts
 from models.vectors.packing import Vectors
 
-_FEATURES: Final = "features.npy"
+_ARRAYS: Final = ("features.npy", "names.data.npy", "names.offsets.npy")
 # Beyond, neighbours are looked for among clusters: exact search costs the square of the products.
 _MOST_EXACT: Final = 200_000
 _CLUSTERS_LOOKED_AT: Final = 16
@@ -34,12 +34,15 @@ class FeaturedGraph:
 
     graph: Graph
     features: NDArray[np.float16]  # (nodes, width), mapped where it was opened
+    names: Texts  # product ids, then queries: what a person calls each node
 
     def save(self, folder: Path) -> None:
-        """Write the graph's folder, with features.npy in it."""
+        """Write the graph's folder, with features and names in it."""
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_file(folder / _FEATURES) as scratch, scratch.open("wb") as target:
-            np.save(target, self.features, allow_pickle=False)
+        arrays: tuple[NDArray[Any], ...] = (self.features, self.names.data, self.names.offsets)
+        for name, array in zip(_ARRAYS, arrays, strict=True):
+            with atomic_file(folder / name) as scratch, scratch.open("wb") as target:
+                np.save(target, array, allow_pickle=False)
         self.graph.save(folder)
 
     @classmethod
@@ -47,15 +50,19 @@ class FeaturedGraph:
         """What `save` wrote, mapped."""
         graph = Graph.open(folder)
         try:
-            features = np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)
+            features, data, offsets = (
+                np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in _ARRAYS
+            )
         except (OSError, EOFError, ValueError) as error:
-            raise ReleaseError(f"{folder} holds no features: {error}") from error
+            raise ReleaseError(f"{folder} holds no features or no names: {error}") from error
         if features.ndim != 2 or len(features) != len(graph) or features.dtype != np.float16:
             raise ReleaseError(
-                f"{folder / _FEATURES} holds {features.dtype} of shape {features.shape}; expected "
+                f"{folder} holds features of {features.dtype} in shape {features.shape}; expected "
                 f"float16 for {len(graph)} nodes"
             )
-        return cls(graph, features)
+        if offsets.shape != (len(graph) + 1,) or offsets[-1] != len(data):
+            raise ReleaseError(f"{folder} holds names of other nodes than {len(graph)}")
+        return cls(graph, features, Texts(data, offsets))
 
 
 def hidden_queries(
@@ -128,6 +135,7 @@ class _Nodes:
 
     keys: NodeKeys
     products: Products
+    names: Texts
     vectors: Vectors
     at_product: NDArray[np.int64]  # (products of the surroundings,), -1 elsewhere
     at_behaviour_query: NDArray[np.int64]
@@ -149,6 +157,7 @@ class _Nodes:
         return cls(
             keys=np.concatenate([product_node_keys(products), asked.keys]),
             products=products,
+            names=Texts.of([*products.ids, *asked.queries.texts]),
             vectors=np.concatenate(vectors),
             at_product=at_product,
             at_behaviour_query=np.where(of_behaviours < 0, -1, of_behaviours + len(products)),
@@ -169,7 +178,7 @@ class _Nodes:
             for name in relations
         }
         graph = Graph(locale, self.keys, len(self.products), built)
-        return FeaturedGraph(graph, self.vectors.astype(np.float16))
+        return FeaturedGraph(graph, self.vectors.astype(np.float16), self.names)
 
     def _edges(
         self, name: str, surroundings: Surroundings, options: GraphOptions

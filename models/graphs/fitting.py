@@ -14,7 +14,7 @@ from models.graphs.features.source import FeatureSource
 from models.graphs.keys import product_node_keys, query_node_keys
 from models.graphs.networks import GraphNetwork
 from models.graphs.sampler import Draw, Exclusion
-from models.graphs.served import Neighbourhoods
+from models.graphs.served import Neighbourhoods, rounded
 from models.labels import LABELS
 from models.locales import LOCALES, Locale
 from models.member import Logits
@@ -82,8 +82,8 @@ class Material:
                 found[mine] = neighbourhoods.featured.graph.rows_of(keys[mine])
             rows[name] = found
         return cls(
-            Ends(features.of_queries(named.queries), rows["query"]),
-            Ends(features.of_products(named.products), rows["product"]),
+            Ends(rounded(features.of_queries(named.queries)), rows["query"]),
+            Ends(rounded(features.of_products(named.products)), rows["product"]),
             named.query_rows.astype(np.int64),
             named.product_rows.astype(np.int64),
             named.locales(),

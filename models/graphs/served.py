@@ -5,11 +5,11 @@ transductively also on what it hears. Neither depends on who else is asked about
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from models.graphs.adjacency import NodeRows
 from models.graphs.blocks import Blocks, gather
 from models.graphs.building import FeaturedGraph
 from models.graphs.convolutions import ServedNetwork
+from models.graphs.digests import Digests, digests
 from models.graphs.features.source import FeatureSource
 from models.graphs.graph import Channel, Merging, channels
 from models.graphs.keys import NodeKeys, product_node_keys, query_node_keys
@@ -114,9 +115,12 @@ class ServedGraphs:
 
     def query_states(self, queries: Queries) -> Vectors:
         """The state of each query, (queries, width)."""
+        states = np.empty((len(queries), self.network.width), np.float32)
+        own = rounded(self.features.of_queries(queries))
         keys = query_node_keys(queries) if self.transductive else None
-        own = self.features.of_queries(queries)
-        return self._states(own, keys, queries.locales, is_query=True)[0]
+        for part in self._parts(own, keys, queries.locales, is_query=True):
+            states[part.rows] = part.states(self.network)
+        return states
 
     def product_states(self, products: Products) -> Packed:
         """The packed state of each product, from the source where it is known there."""
@@ -131,41 +135,100 @@ class ServedGraphs:
         return packed
 
     def computed_states(self, products: Products) -> Packed:
-        """The packed state of each product, computed now; zeros for one that is cold and unsaid."""
-        own = self.features.of_products(products)
-        states, hears = self._states(
-            own, product_node_keys(products), products.locales, is_query=False
-        )
-        if self.cold == "nan":
-            states[~hears] = 0
-        return self.packing.pack(states)
+        """The packed state of each product, computed now; zeros for one that nothing is said of."""
+        return self._packed(len(products), self._product_parts(products))
 
-    def _states(
+    def catalogue_states(self, products: Products, rows: NDArray[np.int64]) -> Packed:
+        """As `computed_states`, of `rows` of the very products that the graphs were made of.
+
+        Their features are in the graphs, so no text is read again.
+        """
+        return self._packed(len(rows), self._catalogue_parts(products, rows))
+
+    def catalogue_digests(self, products: Products, rows: NDArray[np.int64]) -> Digests:
+        """What those states depend on, besides `identity`."""
+        found = np.empty(len(rows), np.uint64)
+        for part in self._catalogue_parts(products, rows):
+            found[part.rows] = digests(part.features, part.is_query, part.blocks)
+        return found
+
+    def _packed(self, count: int, parts: Iterator["_Part"]) -> Packed:
+        packed = np.empty((count, self.packing.stride), np.uint8)
+        for part in parts:
+            states = part.states(self.network)
+            if self.cold == "nan":
+                states[~part.hears()] = 0
+            packed[part.rows] = self.packing.pack(states)
+        return packed
+
+    def _product_parts(self, products: Products) -> Iterator["_Part"]:
+        keys = product_node_keys(products)
+        own = rounded(self.features.of_products(products))
+        yield from self._parts(own, keys, products.locales, is_query=False)
+
+    def _catalogue_parts(self, products: Products, rows: NDArray[np.int64]) -> Iterator["_Part"]:
+        named = products.locales[rows]
+        for code, locale in enumerate(LOCALES):
+            mine = np.flatnonzero(named == code)
+            if not len(mine):
+                continue
+            around = self.neighbourhoods[locale]
+            # Products come first in a graph, in the order of the catalogue.
+            places = np.searchsorted(np.flatnonzero(products.locales == code), rows[mine])
+            for start in range(0, len(mine), _BLOCK_NODES):
+                part = slice(start, start + _BLOCK_NODES)
+                own = np.asarray(around.featured.features[places[part]], np.float32)
+                yield _Part.of(mine[part], around, places[part], own, is_query=False)
+
+    def _parts(
         self, own: Vectors, keys: NodeKeys | None, locales: NDArray[np.int8], *, is_query: bool
-    ) -> tuple[Vectors, NDArray[np.bool_]]:
-        """States, and whether each node hears anybody."""
-        states = np.zeros((len(own), self.network.width), np.float32)
-        hears = np.zeros(len(own), bool)
+    ) -> Iterator["_Part"]:
+        """The nodes of each locale, some at a time, with what they hear."""
         for code, locale in enumerate(LOCALES):
             mine = np.flatnonzero(locales == code)
             around = self.neighbourhoods.get(locale)
             for start in range(0, len(mine), _BLOCK_NODES):
                 part = mine[start : start + _BLOCK_NODES]
-                rows = np.full(len(part), -1, np.int64)
+                asked = np.full(len(part), -1, np.int64)
                 if around and keys is not None:
-                    rows = around.featured.graph.rows_of(keys[part])
-                blocks, features, kinds = self._inputs(around, rows, own[part], is_query)
-                states[part] = self.network.states(features, kinds, blocks)
-                hears[part] = np.logical_or.reduce(
-                    [heard.counts > 0 for heard in blocks.layers[-1]]
-                )
-        return states, hears
+                    asked = around.featured.graph.rows_of(keys[part])
+                # Of a locale that no graph was made of, nobody hears anybody: in any graph.
+                within = around or next(iter(self.neighbourhoods.values()))
+                yield _Part.of(part, within, asked, own[part], is_query=is_query)
 
-    def _inputs(
-        self, around: Neighbourhoods | None, rows: NodeRows, own: Vectors, is_query: bool
-    ) -> tuple[Blocks, Vectors, NDArray[np.bool_]]:
-        kinds = np.full(len(rows), is_query)
-        if around is None:  # a locale that no graph was made of: any graph's shape will do
-            around = next(iter(self.neighbourhoods.values()))
-        blocks = around.around(rows)
-        return blocks, *around.inputs(blocks, own, kinds)
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some of the nodes that are asked for, with all that they hear."""
+
+    rows: NDArray[np.int64]  # among the asked
+    blocks: Blocks
+    features: Vectors
+    is_query: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        rows: NDArray[np.int64],
+        around: Neighbourhoods,
+        asked: NodeRows,
+        own: Vectors,
+        *,
+        is_query: bool,
+    ) -> Self:
+        blocks = around.around(asked)
+        return cls(rows, blocks, *around.inputs(blocks, own, np.full(len(rows), is_query)))
+
+    def states(self, network: ServedNetwork) -> Vectors:
+        """The state of each node."""
+        return network.states(self.features, self.is_query, self.blocks)
+
+    def hears(self) -> NDArray[np.bool_]:
+        """Whether each node hears anybody."""
+        counts = [heard.counts for heard in self.blocks.layers[-1]]
+        return np.asarray(np.sum(counts, axis=0) > 0)
+
+
+def rounded(features: Vectors) -> Vectors:
+    """Features as graphs keep them: a node starts from the same numbers wherever they come from."""
+    return features.astype(np.float16).astype(np.float32)

@@ -14,12 +14,15 @@ from typing import Any, ClassVar, Final, Self
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from models.errors import ConfigError, EsciError, ReleaseError
 from models.files import atomic_file, file_sha256
 from models.graphs.building import FeaturedGraph, build_graphs, hidden_queries
 from models.graphs.convolutions import Convolution, ServedNetwork
+from models.graphs.digests import Digests
+from models.graphs.explanation import Explanation, explain
 from models.graphs.features.encoded import FOLDER, EncodedText
 from models.graphs.features.hashed import HashedText
 from models.graphs.features.source import FeatureSource
@@ -30,7 +33,7 @@ from models.graphs.served import Cold, Neighbourhoods, ServedGraphs
 from models.locales import LOCALES, Locale
 from models.member import Cost, Logits, require_fitted, require_pairs
 from models.needs import Needs
-from models.pairs import LabelledPairs, Pairs
+from models.pairs import LabelledPairs, Pairs, Products
 from models.registry import named_extra
 from models.saved_member import ABOUT
 from models.sealed import CURVE, Sealed, Workshop, how_made, open_sealed, seal
@@ -40,6 +43,7 @@ from models.training.identity import training_identity
 from models.training.options import ClassificationOptions, TrainingOptions
 from models.typed import STRICT, complaints, parse, plain
 from models.vectors.head import PairHead
+from models.vectors.packing import Packed, Packing
 from models.vectors.source import VectorSource
 from models.vectors.tally import Counts, Tally
 from models.workbench import NO_WORKBENCH, Workbench
@@ -232,6 +236,38 @@ class GnnMember:
         """A digest of what decides a product's state, besides what the graph holds."""
         return self._whole().served.identity
 
+    def state_packing(self) -> Packing:
+        """How a product's state is stored."""
+        return self._whole().served.packing
+
+    def catalogue_digests(self, products: Products, rows: NDArray[np.int64]) -> Digests:
+        """What the state of each product depends on besides `vectors_identity`.
+
+        Its texts and those of the neighbours it hears, and their edges. `products` are those of the
+        surroundings that this member is `amid`.
+        """
+        return self._whole().served.catalogue_digests(products, rows)
+
+    def catalogue_states(self, products: Products, rows: NDArray[np.int64]) -> Packed:
+        """The packed state of each of these products, with its neighbourhood."""
+        return self._whole().served.catalogue_states(products, rows)
+
+    def amid(self, surroundings: Surroundings) -> Self:
+        """This member, hearing what customers do now, in the relations that it was trained with.
+
+        Nobody's edges are left out: it is for answering, and not for being judged.
+        """
+        fitted, options = self._whole(), self.options
+        relations = tuple(fitted.files.about["made"]["relations"])
+        graphs = build_graphs(
+            surroundings,
+            replace(options.graph, relations=relations),
+            fitted.served.features,
+            frozenset(),
+        )
+        around = neighbourhoods(options, relations, graphs)
+        return self._but(neighbourhoods=around)
+
     def with_vectors(self, source: VectorSource) -> Self:
         """This member, answering products that `source` knows without computing their states."""
         fitted = self._whole()
@@ -240,10 +276,11 @@ class GnnMember:
                 f"these product states were made by {source.identity[:12]} and this member is "
                 f"{fitted.served.identity[:12]}: compute them again with it"
             )
-        other = copy(self)
-        other._source = self
-        other._fitted = replace(fitted, served=replace(fitted.served, source=source, tally=Tally()))
-        return other
+        return self._but(source=source)
+
+    def explain(self, pair: Pairs, seconds: float = 0.05) -> Explanation:
+        """The neighbours and relations that moved the logits of one pair most."""
+        return explain(self._whole().served, pair, seconds)
 
     def product_counts(self) -> Counts:
         """Products looked up and computed since this one was loaded, or made of another."""
@@ -272,6 +309,14 @@ class GnnMember:
                 "train the member again, or run the version that wrote it"
             ) from error
         return member
+
+    def _but(self, **changes: Any) -> Self:
+        """This member with some fields of what serves changed, counting from nothing."""
+        fitted = self._whole()
+        other = copy(self)
+        other._source = self
+        other._fitted = replace(fitted, served=replace(fitted.served, tally=Tally(), **changes))
+        return other
 
     def _whole(self) -> _Fitted:
         return require_fitted(self.name, self._fitted)
