@@ -295,6 +295,43 @@ class TestRelations:
             assert links.degree.max == degrees.max()
             assert links.degrees["2-3"] == degrees.between(2, 3).sum()
 
+    def test_the_graph_is_that_of_sets(self, any_folder):
+        stats, catalogue = compute_stats(any_folder, silent), frame(any_folder, PRODUCTS_FILE)
+        if not stats.behaviours:
+            assert not stats.graphs
+            return
+        behaviours, links = frame(any_folder, BEHAVIOURS_FILE), frame(any_folder, LINKS_FILE)
+        assert len(stats.graphs) > 1
+        for graph in stats.graphs:
+            known = set(catalogue[catalogue.product_locale == graph.locale].product_id)
+            edges: dict[str, set[frozenset[str]]] = {}
+            for row in behaviours[behaviours.product_locale == graph.locale].itertuples():
+                if row.product_id in known:
+                    ends = frozenset({f"query {row.query}", row.product_id})
+                    edges.setdefault(row.relation, set()).add(ends)
+            for row in links[links.product_locale == graph.locale].itertuples():
+                ends = frozenset({row.product_id_a, row.product_id_b})
+                if ends <= known:
+                    edges.setdefault(row.relation, set()).add(ends)
+            assert graph.edges == {name: len(found) for name, found in edges.items()}
+            neighbours: dict[str, set[str]] = {}
+            for ends in set().union(*edges.values()):
+                for end in ends:
+                    neighbours.setdefault(end, set()).update(ends - {end} or ends)
+            connected = known & set(neighbours)
+            assert graph.products == len(connected)
+            assert graph.queries == len(neighbours) - len(connected)
+            assert graph.cold_products == len(known - connected)
+            left, parts = set(neighbours), []
+            while left:
+                reached = frontier = {next(iter(left))}
+                while frontier:
+                    frontier = set().union(*(neighbours[one] for one in frontier)) - reached
+                    reached = reached | frontier
+                parts.append(len(reached))
+                left -= reached
+            assert (graph.components, graph.largest) == (len(parts), max(parts))
+
     @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300))
     def test_the_curve_of_the_head_rises_above_equality(self, weights):
         found = concentration(np.array(weights))

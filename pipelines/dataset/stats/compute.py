@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 from models.errors import MissingDataError
 from pipelines.console import Tick
 from pipelines.dataset.layout import BEHAVIOURS_FILE, LINKS_FILE, SCHEMAS, is_dataset
+from pipelines.dataset.stats.graph import Edges
 from pipelines.dataset.stats.pairs import judged_per_query, read_pairs, slices, unseen_in_test
 from pipelines.dataset.stats.products import read_products
 from pipelines.dataset.stats.relations import read_behaviours, read_links
@@ -17,9 +18,9 @@ from pipelines.dataset.stats.summary import DatasetStats
 def compute_stats(folder: Path, tick: Tick) -> DatasetStats:
     """The figures of the dataset in `folder`; `tick` is told of rows, as `count_rows` counts them.
 
-    Memory grows with the pairs (some twenty bytes each) and the distinct products and queries
-    (eight each), not with the texts. Trouble in single rows is counted along, not refused:
-    `esci data validate` is for that.
+    Memory grows with the pairs (some twenty bytes each), with behaviours and links (sixteen) and
+    the distinct products and queries (eight), not with the texts. Trouble in single rows is counted
+    along, not refused: `esci data validate` is for that.
     """
     if not is_dataset(folder):
         raise MissingDataError(
@@ -30,11 +31,12 @@ def compute_stats(folder: Path, tick: Tick) -> DatasetStats:
     pairs, queries = read_pairs(folder, tick)
     every_slice, shifts = slices(pairs)
     behaviours = links = None
+    edges = Edges()
     if (folder / BEHAVIOURS_FILE).is_file():
         judged = distinct(pairs.queries)
-        behaviours = read_behaviours(folder, judged, products.keys, tick)
+        behaviours = read_behaviours(folder, judged, products.keys, edges, tick)
     if (folder / LINKS_FILE).is_file():
-        links = read_links(folder, tick)
+        links = read_links(folder, edges, tick)
     return DatasetStats(
         folder=str(folder),
         rows={
@@ -53,4 +55,5 @@ def compute_stats(folder: Path, tick: Tick) -> DatasetStats:
         queries=queries,
         behaviours=behaviours,
         links=links,
+        graphs=edges.graphs(products.catalogues, products.keys),
     )

@@ -15,6 +15,7 @@ from pipelines.dataset.layout import (
     LINK_RELATIONS,
     LINKS_FILE,
 )
+from pipelines.dataset.stats.graph import Edges
 from pipelines.dataset.stats.stream import Codes, Keys, Tally, Vocabulary, among, batches, keys
 from pipelines.dataset.stats.summary import (
     ABSENT,
@@ -33,8 +34,10 @@ Cells = dict[tuple[int, int, int], tuple[int, float]]
 """Rows and weight by codes of relation and locale, and the month counted from 1970, or -1."""
 
 
-def read_behaviours(folder: Path, judged_queries: Keys, catalogue: Keys, tick: Tick) -> Behaviours:
-    """Everything counted of the behaviours, in one pass over them."""
+def read_behaviours(
+    folder: Path, judged_queries: Keys, catalogue: Keys, edges: Edges, tick: Tick
+) -> Behaviours:
+    """Everything counted of the behaviours, in one pass over them; `edges` gets theirs."""
     relations, locales = Vocabulary(BEHAVIOUR_RELATIONS), Vocabulary(LOCALES)
     cells: Cells = {}
     queries, products = Tally(), Tally()
@@ -45,8 +48,10 @@ def read_behaviours(folder: Path, judged_queries: Keys, catalogue: Keys, tick: T
         weight = _weights(batch["weight"])
         _add_cells(cells, relation, locale, _months(batch["date"]), weight)
         of_locale = locales.keys()[locale]
-        queries.add(keys(batch["query"], of_locale), weight)
-        products.add(keys(batch["product_id"], of_locale))
+        edge = (keys(batch["query"], of_locale), keys(batch["product_id"], of_locale))
+        queries.add(edge[0], weight)
+        products.add(edge[1])
+        edges.add(relations.words, relation, locale, edge, links=False)
     query_keys, query_weights = queries.result()
     product_keys, _ = products.result()
     amounts = [
@@ -83,8 +88,8 @@ def concentration(weights: NDArray[np.float64]) -> Concentration:
     )
 
 
-def read_links(folder: Path, tick: Tick) -> list[Links]:
-    """Links and degrees per relation, in one pass."""
+def read_links(folder: Path, edges: Edges, tick: Tick) -> list[Links]:
+    """Links and degrees per relation, in one pass; `edges` gets those of the graph."""
     relations, locales = Vocabulary(LINK_RELATIONS), Vocabulary(LOCALES)
     counts: dict[int, int] = {}
     weights: dict[int, float] = {}
@@ -92,8 +97,10 @@ def read_links(folder: Path, tick: Tick) -> list[Links]:
     columns = ("product_id_a", "product_id_b", "product_locale", "relation", "weight")
     for batch in batches(folder / LINKS_FILE, columns, tick):
         relation = relations.codes(batch["relation"])
-        of_locale = locales.keys()[locales.codes(batch["product_locale"])]
+        locale = locales.codes(batch["product_locale"])
+        of_locale = locales.keys()[locale]
         ends = [keys(batch[name], of_locale) for name in columns[:2]]
+        edges.add(relations.words, relation, locale, (ends[0], ends[1]), links=True)
         weight = _weights(batch["weight"])
         for code in np.flatnonzero(np.bincount(relation)).tolist():
             chosen = relation == code

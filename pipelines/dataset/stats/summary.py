@@ -183,6 +183,21 @@ class Links:
 
 
 @dataclass(frozen=True)
+class Graph:
+    """What behaviours and links connect in one locale; every pair of nodes is one edge."""
+
+    locale: str
+    edges: Mapping[str, int]  # distinct pairs of each relation
+    queries: int  # that have an edge
+    products: int
+    cold_products: int  # of the catalogue, without any edge
+    product_degree: Spread  # neighbours of each product that has one
+    query_degree: Spread
+    components: int  # connected parts of those that have an edge
+    largest: int  # nodes of the largest of them
+
+
+@dataclass(frozen=True)
 class DatasetStats:
     """Everything `esci data stats` shows."""
 
@@ -199,6 +214,7 @@ class DatasetStats:
     queries: Sequence[QueryTexts]
     behaviours: Behaviours | None
     links: Sequence[Links] | None
+    graphs: Sequence[Graph]  # empty without behaviours and links
 
     def to_json(self) -> dict[str, Any]:
         """As dictionaries, lists and numbers."""

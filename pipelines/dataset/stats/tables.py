@@ -9,7 +9,7 @@ from rich.table import Table
 
 from models.labels import LABEL_NAMES, LABELS
 from models.pairs import PRODUCT_FIELDS
-from pipelines.dataset.stats.summary import EVERY, Behaviours, DatasetStats, Links, Spread
+from pipelines.dataset.stats.summary import EVERY, Behaviours, DatasetStats, Graph, Links, Spread
 
 # Brands and words to name; the JSON has more.
 _WORDS: Final = 10
@@ -30,6 +30,8 @@ def tables(stats: DatasetStats) -> Iterator[Table]:
         yield _months(stats.behaviours)
     if stats.links:
         yield _links(stats.links)
+    if stats.graphs:
+        yield _graphs(stats.graphs)
 
 
 def sentences(stats: DatasetStats) -> Iterator[str]:
@@ -52,6 +54,13 @@ def sentences(stats: DatasetStats) -> Iterator[str]:
             f"the heaviest 1 % of {weight.queries:,} queries carry {weight.top_percent:.1%} of the "
             f"weight of behaviours; without any are {_part(cold.cold_queries, cold.queries)} of "
             f"the judged queries and {_part(cold.cold_products, cold.products)} of the products"
+        )
+    for graph in stats.graphs:
+        nodes = graph.products + graph.queries
+        edges = ", ".join(f"{escape(name)} {count:,}" for name, count in graph.edges.items())
+        yield (
+            f"edges of the graph of {escape(graph.locale)}: {edges}; the largest of its "
+            f"{graph.components:,} connected parts holds {_part(graph.largest, nodes)} of its nodes"
         )
 
 
@@ -176,6 +185,23 @@ def _links(links: Sequence[Links]) -> Table:
         table.add_row(
             escape(one.relation), f"{one.links:,}", f"{one.weight:,.0f}", *_spread(one.degree)
         )
+    return table
+
+
+def _graphs(graphs: Sequence[Graph]) -> Table:
+    table = _table("The graph of behaviours and links, and neighbours of a node", "locale", "nodes")
+    for name in ("connected", "cold", "mean", "median", "p95", "max"):
+        table.add_column(name, justify="right")
+    for graph in graphs:
+        catalogue = graph.products + graph.cold_products
+        cold = f"{graph.cold_products / catalogue:.1%}" if catalogue else ""
+        for name, share, degree in (
+            ("products", cold, graph.product_degree),
+            ("queries", "", graph.query_degree),
+        ):
+            count, *rest = _spread(degree)
+            table.add_row(escape(graph.locale), name, count, share, *rest)
+        table.add_section()
     return table
 
 
