@@ -7,6 +7,7 @@ name it.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Final, Self
 
@@ -118,16 +119,29 @@ class Products:
 
     def content_hashes(self) -> list[bytes]:
         """Sixteen bytes per product that change whenever one of its texts changes in meaning."""
+        return [digest.tobytes() for digest in self._contents]
+
+    @cached_property
+    def _contents(self) -> NDArray[np.uint8]:
+        """Those bytes, (products, 16). Every text has to be normalised for them, so they are kept.
+
+        Label keys and product keys of every member are made of them, mostly of one request's
+        products after another.
+        """
         columns = [self.field(name) for name in PRODUCT_FIELDS]
-        return [
+        digests = b"".join(
             blake2b("\0".join(map(normalise, texts)).encode(), digest_size=16).digest()
             for texts in zip(*columns, strict=True)
-        ]
+        )
+        return np.frombuffer(digests, np.uint8).reshape(len(self), 16)
 
     def take(self, rows: Rows) -> "Products":
         """The products of `rows`."""
         columns = {name: self.field(name).take(rows) for name in PRODUCT_FIELDS}
-        return Products(self.ids.take(rows), self.locales[rows], **columns)
+        taken = Products(self.ids.take(rows), self.locales[rows], **columns)
+        if "_contents" in self.__dict__:
+            taken.__dict__["_contents"] = self._contents[rows]
+        return taken
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,6 +79,17 @@ def test_a_text_does_not_slip_into_the_next_field():
     assert first != second
 
 
+def test_hashes_that_are_known_go_along_with_their_products(monkeypatch):
+    products, rows = some_products(), np.array([2, 0, 2])
+    fresh = products.take(rows).content_hashes()
+    hashes = products.content_hashes()
+    assert [hashes[row] for row in rows] == fresh
+    assert len(set(hashes)) == 3
+    monkeypatch.setattr("models.pairs.normalise", None)  # no text is read again
+    assert products.take(rows).content_hashes() == fresh
+    assert products.take(rows).take(np.array([1])).content_hashes() == fresh[1:2]
+
+
 def test_wrong_columns_are_refused_with_what_was_found():
     queries, products = Queries.of(["q"], ["us"]), some_products()
     one = np.zeros(1, dtype=np.int32)
