@@ -52,22 +52,17 @@ class ServedNetwork:
 
     def states(self, features: Vectors, is_query: NDArray[np.bool_], blocks: Blocks) -> Vectors:
         """The state of each asked node; `features` and `is_query` are those of `blocks.rows`."""
-        hidden = self._entered(features, is_query)
+        query, product = self.weights["enter.kinds"]
+        hidden = features @ self.weights["enter.weight"]
+        hidden += np.where(is_query[:, None], query, product)
         for number, heard in enumerate(blocks.layers):
             layer = self._layer(f"layers.{number}.")
             size = blocks.sizes[number + 1]
             normed = _normed(hidden, layer["norm.weight"], layer["norm.bias"])
             told = _CONVOLUTIONS[self.convolution](layer, normed, is_query[:size], heard)
-            hidden = hidden[:size] + np.maximum(told, 0)
+            hidden = hidden[:size] + layer["scale"] * np.maximum(told, 0)
         states = _normed(hidden, self.weights["norm.weight"], self.weights["norm.bias"])
         return states / np.float32(self.width**0.5)
-
-    def _entered(self, features: Vectors, is_query: NDArray[np.bool_]) -> Vectors:
-        hidden = np.empty((len(features), self.width), np.float32)
-        for kind, rows in (("query", is_query), ("product", ~is_query)):
-            weight, bias = (self.weights[f"enter.{kind}.{part}"] for part in ("weight", "bias"))
-            hidden[rows] = features[rows] @ weight + bias
-        return hidden
 
     def _layer(self, prefix: str) -> Weights:
         return {

@@ -1,7 +1,7 @@
 """The network of a graph member while it learns: PyTorch Geometric's convolutions over blocks."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -13,14 +13,18 @@ from models.graphs.blocks import Blocks, Heard
 from models.graphs.convolutions import Convolution, ServedNetwork, gcn_shares
 from models.training.task import ParameterGroup
 
-_KINDS = ("query", "product")
+_KINDS: Final = ("query", "product")
+_SOFTLY: Final = 0.1  # of what is heard, before anything is learned
 
 
 class GraphNetwork(nn.Module):
-    """Features to states: one projection for queries and one for products, then a layer per hop.
+    """Features to states: a projection, then a layer for each hop.
 
-    A layer adds what a node hears to what it is (a residual), and normalises before; without that,
-    nodes of several hops become alike.
+    The projection is one for queries and products, and begins as a rotation: what is alike as a
+    text is alike to the head from the first step, which a few thousand labelled pairs would not
+    teach it. Kinds differ by a vector that is added. A layer adds what a node hears to what it is
+    (a residual), softly at first, and normalises before; without that, nodes of several hops
+    become alike.
     """
 
     def __init__(
@@ -37,7 +41,9 @@ class GraphNetwork(nn.Module):
         super().__init__()
         self.convolution: Convolution = convolution
         self.width = width
-        self.enter = nn.ModuleDict({kind: nn.Linear(features, width) for kind in _KINDS})
+        self.enter = nn.Linear(features, width, bias=False)
+        nn.init.orthogonal_(self.enter.weight)
+        self.kinds = nn.Parameter(torch.zeros(len(_KINDS), width))
         self.layers = nn.ModuleList(
             _Layer(convolution, width, relations, heads, dropout) for _ in range(hops)
         )
@@ -45,8 +51,10 @@ class GraphNetwork(nn.Module):
 
     def forward(self, features: Tensor, is_query: Tensor, blocks: Blocks) -> Tensor:
         """The states of the asked nodes, (asked, width); inputs are those of `blocks.rows`."""
-        query, product = (self.enter[kind](features) for kind in _KINDS)
-        hidden = torch.where(is_query[:, None], query, product)
+        query, product = self.kinds
+        # Numbers of the order of one, as the layers and the norms expect.
+        hidden = self.enter(features) * self.width**0.5
+        hidden = hidden + torch.where(is_query[:, None], query, product)
         for number, (layer, heard) in enumerate(zip(self.layers, blocks.layers, strict=True)):
             hidden = layer(hidden, is_query[: blocks.sizes[number + 1]], heard)
         # Of about unit length, as the head that compares them expects.
@@ -59,9 +67,10 @@ class GraphNetwork(nn.Module):
 
     def served(self) -> ServedNetwork:
         """The same function in numpy."""
-        weights: dict[str, NDArray[np.float32]] = {}
-        for kind in _KINDS:
-            weights |= _linear(f"enter.{kind}.", self.enter[kind])
+        weights = {
+            "enter.weight": _array(self.enter.weight.T * self.width**0.5),
+            "enter.kinds": _array(self.kinds),
+        }
         for number, layer in enumerate(self.layers):
             prefix = f"layers.{number}."
             of_layer = cast(_Layer, layer).served()
@@ -76,15 +85,17 @@ class _Layer(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
+        self.scale = nn.Parameter(torch.full((width,), _SOFTLY))
         self.hear: nn.Module = _HEARING[convolution](width, relations, heads)
 
     def forward(self, hidden: Tensor, is_query: Tensor, heard: Sequence[Heard]) -> Tensor:
         told = self.dropout(torch.relu(self.hear(self.norm(hidden), is_query, heard)))
-        state: Tensor = hidden[: len(is_query)] + told
+        state: Tensor = hidden[: len(is_query)] + self.scale * told
         return state
 
     def served(self) -> dict[str, NDArray[np.float32]]:
-        return {**_norm("norm.", self.norm), **cast(Any, self.hear).served()}
+        heard = cast(Any, self.hear).served()
+        return {**_norm("norm.", self.norm), "scale": _array(self.scale), **heard}
 
 
 class _Sage(nn.Module):
