@@ -13,9 +13,8 @@ from models.language.reading.sequences import Batch
 from models.language.serving.engines import Session
 from models.member import Logits
 
-# Of the labels that may change, the share that the doubt is chosen for. Other pairs will be asked
-# than it is chosen on: chosen on training queries of `esci_real` for a change in 2,000 labels, it
-# left about one in 400 on the test queries, whose labels lie closer and are moved by more.
+# Of the labels that may change, the share that the doubt is chosen for: other pairs will be asked
+# than it is chosen on: docs/decisions/0009-what-answers-on-a-cpu.md.
 _SAFETY: Final = 0.1
 
 
