@@ -8,6 +8,7 @@ from math import inf
 from typing import Literal
 
 from models.errors import ConfigError
+from models.registry import KINDS
 from models.typed import STRICT
 from models.weights import ClassWeight, check_class_weight
 
@@ -110,6 +111,9 @@ class ClassificationOptions:
     # Folds of the training queries whose out-of-fold answers become soft labels; as many more
     # trainings. 0 teaches the judged labels alone.
     distil: int = 0
+    # A kind of member, such as "lexical", whose answers those are, in place of as many trainings of
+    # this one: what it knows of words, a network learns from few labels only with its help.
+    teacher: str | None = None
     distil_weight: float = 0.5  # of the soft label; the rest is the judged one's
     choose_by: Score = "macro_f1"  # what the kept weights do best on the validation side
 
@@ -123,5 +127,10 @@ class ClassificationOptions:
             raise ConfigError(f"distil_weight {self.distil_weight}: expected 0 to 1")
         if not 0 <= self.r_drop < inf:
             raise ConfigError(f"r_drop {self.r_drop}: expected a finite number of 0 or more")
+        if self.teacher is not None and (self.teacher not in KINDS or not self.distil):
+            raise ConfigError(
+                f"teacher {self.teacher!r} with distil {self.distil}: expected one of "
+                f"{', '.join(KINDS)}, and 2 or more folds for it to answer out of"
+            )
         if self.distil and not 2 <= self.distil <= _MOST_FOLDS:
             raise ConfigError(f"distil {self.distil}: expected 0, or 2 to {_MOST_FOLDS} folds")

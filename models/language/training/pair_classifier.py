@@ -13,8 +13,9 @@ from models.language.networks.cross import CrossNetwork
 from models.language.reading.reader import Reader
 from models.language.training.activations import EncodedTexts
 from models.language.training.pair_task import Judged, PairTask, Taught, answer
-from models.member import Probabilities, softmax
+from models.member import Logits, Probabilities, softmax
 from models.pairs import LabelledPairs
+from models.registry import make_member
 from models.training.classification import targets_of, weights_of
 from models.training.curve import Curve
 from models.training.loop import train as run_training
@@ -40,10 +41,10 @@ def train_on_pairs(
 ) -> Curve:
     """Train `network` in place; returns the curve of the last training, with notes.
 
-    With `classification.distil` the training pairs are divided into folds by query, a network is
-    trained without each fold and answers it, and the last training learns from a mean of those
-    answers and the judged labels (the recipe of the ESCI winners). Every training starts from the
-    weights that `network` came with.
+    With `classification.distil` the training pairs are divided into folds by query, a network (or
+    a member of the kind `teacher`) is trained without each fold and answers it, and the last
+    training learns from a mean of those answers and the judged labels (the recipe of the ESCI
+    winners). Every training starts from the weights that `network` came with.
     """
     sequences = reader.read_pairs(train, valid)
     texts = EncodedTexts.prepare(network.encoder, sequences, reader.layout.pad_id, training, bench)
@@ -66,33 +67,47 @@ def train_on_pairs(
     if not classification.distil:
         curve = attempt(everything, None, bench, "all")
         return _noted(curve, [texts.note])
-    soft, notes = _out_of_fold(
-        network, texts, train, classification.distil, seed, training, bench, attempt
-    )
-    last = _part(bench, classification.distil, classification.distil + 1, "last")
-    return _noted(attempt(everything, soft, last, "all"), [texts.note, *notes])
-
-
-def _out_of_fold(
-    network: CrossNetwork,
-    texts: EncodedTexts,
-    train: LabelledPairs,
-    folds: int,
-    seed: int,
-    training: TrainingOptions,
-    bench: Workbench,
-    attempt: Callable[[NDArray[np.int64], Probabilities | None, Workbench, str], Curve],
-) -> tuple[Probabilities, list[str]]:
-    """What networks that never saw a pair's query say of it, (pairs, 4), and how they did.
-
-    `network` ends as it began.
-    """
-    fold_of = pair_folds(train, folds, seed, "distil")
+    folds = classification.distil
     begin = {
         name: parameter.detach().clone()
         for name, parameter in network.named_parameters()
         if parameter.requires_grad
     }
+
+    def own(fold: int, others: NDArray[np.int64], held: NDArray[np.int64]) -> Logits:
+        """By this network, which ends as it began."""
+        attempt(others, None, _part(bench, fold, folds + 1, f"fold-{fold}"), f"fold-{fold}")
+        device = network.head.weight.device
+        with autocast_of(training.precision, device):
+            logits = answer(network, texts, held, device)
+        copy_weights(dict(network.named_parameters()), begin)
+        return logits
+
+    def teachers(fold: int, others: NDArray[np.int64], held: NDArray[np.int64]) -> Logits:
+        """By a member of the teacher's kind."""
+        kind = str(classification.teacher)
+        bench.report(Standing(fold, folds, f"{kind} answers fold {fold + 1} of {folds}"))
+        teacher = make_member(kind, kind, {}).fit(train.take(others), valid)
+        return teacher.predict_logits(train.take(held).without_labels())
+
+    soft, notes = _out_of_fold(
+        train, folds, seed, teachers if classification.teacher is not None else own
+    )
+    last = bench if classification.teacher else _part(bench, folds, folds + 1, "last")
+    return _noted(attempt(everything, soft, last, "all"), [texts.note, *notes])
+
+
+def _out_of_fold(
+    train: LabelledPairs,
+    folds: int,
+    seed: int,
+    answered: Callable[[int, NDArray[np.int64], NDArray[np.int64]], Logits],
+) -> tuple[Probabilities, list[str]]:
+    """What those say of a pair that never saw its query, (pairs, 4), and how they did.
+
+    `answered` takes a fold's number, the rows to learn from and those to answer.
+    """
+    fold_of = pair_folds(train, folds, seed, "distil")
     soft = np.empty((len(train), len(LABELS)), np.float32)
     notes = []
     for fold in range(folds):
@@ -105,16 +120,11 @@ def _out_of_fold(
                 f"all training queries fall into one of the {folds} folds that distil asks for; "
                 "expected queries in several: give more of them, or set distil to 0"
             )
-        curve = attempt(others, None, _part(bench, fold, folds + 1, f"fold-{fold}"), f"fold-{fold}")
-        device = network.head.weight.device
-        with autocast_of(training.precision, device):
-            soft[held] = softmax(answer(network, texts, held, device))
+        soft[held] = softmax(answered(fold, others, held))
         right = float((soft[held].argmax(axis=1) == train.labels[held]).mean())
         notes.append(
-            f"fold {fold + 1} of {folds}: accuracy {right:.3f} on {len(held)} held-out pairs, "
-            f"best at step {curve.best_step}"
+            f"fold {fold + 1} of {folds}: accuracy {right:.3f} on {len(held)} held-out pairs"
         )
-        copy_weights(dict(network.named_parameters()), begin)
     return soft, notes
 
 

@@ -36,6 +36,8 @@ def test_training_that_cannot_be_meant_is_refused(wrong, said):
         ({"label_smoothing": 1.0}, "label_smoothing 1.0"),
         ({"list_weight": 1.1}, "list_weight 1.1"),
         ({"class_weight": 1.5}, "class_weight 1.5"),
+        ({"teacher": "lexical"}, "teacher 'lexical' with distil 0"),
+        ({"teacher": "nobody", "distil": 3}, "expected one of lexical"),
         ({"r_drop": -0.1}, "r_drop -0.1"),
         ({"distil": 1}, "distil 1"),
         ({"distil_weight": 2.0}, "distil_weight 2.0"),

@@ -12,7 +12,9 @@ from models.language.networks.encoder import open_encoder
 from models.language.reading.reader import Reader, TextOptions
 from models.language.training import pair_classifier
 from models.language.training.pair_classifier import train_on_pairs
+from models.member import softmax
 from models.pairs import LabelledPairs
+from models.registry import make_member
 from models.training.options import ClassificationOptions, TrainingOptions
 from models.workbench import NO_WORKBENCH, Workbench
 from tests.models.training.toy import same
@@ -155,6 +157,26 @@ class TestDistillation:
         np.testing.assert_allclose(last.targets.sum(axis=1), 1, rtol=1e-5)
         for task in tasks[:-1]:
             assert set(np.unique(task.targets)) == {0.0, 1.0}
+
+    def test_a_teacher_of_another_kind_answers_out_of_fold(self, backbone, monkeypatch):
+        taught = []
+
+        class Watched(pair_classifier.PairTask):
+            def __init__(self, network, texts, taught_pairs, *rest):
+                super().__init__(network, texts, taught_pairs, *rest)
+                taught.append(taught_pairs)
+
+        monkeypatch.setattr(pair_classifier, "PairTask", Watched)
+        pairs = tiny_pairs()
+        trained(backbone, classification=replace(DISTIL, teacher="lexical"), valid=pairs)
+        fold_of, expected = pair_folds(pairs, 3, 5, "distil"), np.empty((len(pairs), 4), np.float32)
+        for fold in np.unique(fold_of):
+            others, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+            member = make_member("lexical", "teacher", {}).fit(pairs.take(others), pairs)
+            expected[held] = softmax(member.predict_logits(pairs.take(held)))
+        (only,) = taught  # the network itself is trained once
+        one_hot = np.eye(4, dtype=np.float32)[pairs.labels]
+        np.testing.assert_allclose(only.targets, (one_hot + expected) / 2, atol=1e-6)
 
     def test_every_training_starts_from_the_same_weights(self, backbone, monkeypatch):
         begun = []
