@@ -20,6 +20,7 @@ from models.locales import LOCALES
 from models.text import fold
 from pipelines.dataset.columns import ASK_VALIDATE, column_names, distinct, encode, read_columns
 from pipelines.dataset.layout import EXAMPLES_FILE, JUDGEMENT_COLUMNS, SOURCES, SOURCES_FILE, SPLITS
+from pipelines.judging.warmth import warmth
 
 ALL: Final = "all"
 TRAIN, TEST = SPLITS
@@ -56,7 +57,8 @@ def read_judged(
 
     The query of a pair is its folded text, whatever the locale; its list is that text in the
     product's locale. Slices are the locales, products seen and unseen in the training split (when
-    judging another one), and the values of each column of `by`. Classes for OPIS are "query"
+    judging another one), products with behaviours or links and cold ones (where the dataset has
+    any), and the values of each column of `by`. Classes for OPIS are "query"
     (the list), "locale", or any column. `only` keeps the pairs of these example ids.
 
     The training labels are of the rows of the training split that may have taught: when the test
@@ -106,6 +108,9 @@ def read_judged(
         products = _distinct(table["product_id"])[1] * len(LOCALES) + locales
         seen = np.isin(products[keep], products[is_train])
         slices += slices_of("product", seen.astype(np.int8), ("unseen", "seen"))
+    is_known = warmth(folder, table["product_id"].filter(pa.array(keep)), locales[keep])
+    if is_known is not None:
+        slices += slices_of("behaviour", is_known, ("cold", "known"))
 
     def group(name: str) -> Classes:
         if name == "query":
