@@ -1,1 +1,1 @@
-"""The library: words, members, ensemble, judge. Knows no HTTP, no Redis, no command line."""
+"""The library: words, members, ensemble, judge, stores. Knows no HTTP and no command line."""

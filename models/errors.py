@@ -40,6 +40,10 @@ class ReleaseError(EsciError):
     """A release folder that is absent, tampered with, foreign or of another format."""
 
 
+class StoreError(EsciError):
+    """A store that cannot be reached, or that somebody else is writing."""
+
+
 class RequestError(EsciError):
     """A request that the service cannot answer as it stands."""
 

@@ -20,6 +20,13 @@ def serve(
             "the registry's folder `vectors`, if there are any."
         ),
     ] = None,
+    states: Annotated[
+        str | None,
+        typer.Option(
+            help="Neighbourhoods of graph members, from esci precompute: a folder, a .sqlite file "
+            "or redis://host:port/db; without it, the registry's folder `states`, if there is one."
+        ),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind to; loopback only.")] = None,
     port: Annotated[int | None, typer.Option(help="0 takes a free one.")] = None,
     cache: Annotated[
@@ -38,6 +45,7 @@ def serve(
         Settings.from_environment(
             release=release,
             vectors=vectors,
+            states=states,
             host=host,
             port=port,
             cache=cache,

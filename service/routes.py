@@ -147,6 +147,7 @@ async def info(request: Request) -> schemas.InfoAnswer:
             max_queued_pairs=settings.max_queued_pairs,
         ),
         product_vectors=schemas.product_vectors_of(serving.vectors),
+        neighbourhoods=schemas.neighbourhoods_of(serving.neighbourhoods),
     )
 
 

@@ -23,6 +23,7 @@ from models.pairs import PRODUCT_FIELDS
 from models.release import Manifest
 from models.text import normalise
 from models.vectors.shelf import Supplied
+from service.neighbourhoods import Neighbourhoods
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,19 @@ class ProductVectorsOut(BaseModel):
     products_encoded: Annotated[int, Field(description="Made for requests, likewise.")]
 
 
+class NeighbourhoodsOut(BaseModel):
+    """Where a graph member looks up neighbourhoods that were computed ahead, and how that goes."""
+
+    member: str
+    store: Annotated[
+        str | None, Field(description="folder, sqlite or redis; null where none was found.")
+    ]
+    healthy: Annotated[bool, Field(description="Whether the store is asked; else all is computed.")]
+    troubles: Annotated[int, Field(description="Look-ups that failed since the start.")]
+    products_stored: Annotated[int, Field(description="Looked up since this process started.")]
+    products_computed: Annotated[int, Field(description="Computed for requests, likewise.")]
+
+
 class InfoAnswer(BaseModel):
     """What is being served and how it was made."""
 
@@ -220,6 +234,9 @@ class InfoAnswer(BaseModel):
     limits: LimitsOut
     product_vectors: Annotated[
         list[ProductVectorsOut], Field(description="Of each member that compares vectors.")
+    ]
+    neighbourhoods: Annotated[
+        list[NeighbourhoodsOut], Field(description="Of each member that hears neighbourhoods.")
     ]
 
 
@@ -308,6 +325,25 @@ def product_vectors_of(supplied: Supplied) -> list[ProductVectorsOut]:
         )
         for member in supplied.embedders
     ]
+
+
+def neighbourhoods_of(found: Neighbourhoods) -> list[NeighbourhoodsOut]:
+    """How the stores of graph members fare."""
+    answers = []
+    for member in found.neighbourly:
+        store, counts = found.stores.get(member.name), member.product_counts()
+        health = store.health() if store else None
+        answers.append(
+            NeighbourhoodsOut(
+                member=member.name,
+                store=health.store if health else None,
+                healthy=health.healthy if health else True,
+                troubles=health.troubles if health else 0,
+                products_stored=counts.stored,
+                products_computed=counts.encoded,
+            )
+        )
+    return answers
 
 
 def members_of(manifest: Manifest) -> list[MemberOut]:

@@ -12,6 +12,7 @@ from models.release_registry import ReleaseRegistry
 from models.vectors.shelf import VECTORS, Shelf, Supplied
 from service.label_cache import LabelCache, open_label_cache
 from service.metrics import Metrics
+from service.neighbourhoods import Neighbourhoods, find_neighbourhoods
 from service.queue import WorkQueue
 from service.schemas import Limits
 from service.settings import Settings
@@ -26,6 +27,7 @@ class Serving:
     settings: Settings
     release: Release
     vectors: Supplied
+    neighbourhoods: Neighbourhoods
     cache: LabelCache
     queue: WorkQueue
     metrics: Metrics
@@ -38,6 +40,7 @@ class Serving:
     async def close(self) -> None:
         """Finish what is being computed and let go of the rest."""
         self.queue.close()
+        self.neighbourhoods.close()
         await self.cache.close()
 
 
@@ -91,7 +94,8 @@ def open_serving(settings: Settings, worker: str | None = None) -> Serving:
     """Everything needed to answer, verified; whatever is wrong is raised here, before traffic."""
     release = answering_quickly(load_release(find_release(settings.release)))
     vectors = find_product_vectors(release, settings)
-    release = replace(release, ensemble=Ensemble(vectors.members))
+    neighbourhoods = find_neighbourhoods(vectors.members, settings)
+    release = replace(release, ensemble=Ensemble(neighbourhoods.members))
     cache = open_label_cache(
         settings.cache,
         ttl_seconds=settings.cache_ttl_seconds,
@@ -126,4 +130,19 @@ def open_serving(settings: Settings, worker: str | None = None) -> Serving:
         "Stores of product vectors that are damaged, and so not used.",
         lambda: len(vectors.damaged),
     )
-    return Serving(settings, release, vectors, cache, queue, metrics)
+    metrics.watch_total(
+        "esci_neighbourhoods_stored_total",
+        "Products whose stored neighbourhoods were looked up.",
+        lambda: sum(one.product_counts().stored for one in neighbourhoods.neighbourly),
+    )
+    metrics.watch_total(
+        "esci_neighbourhoods_computed_total",
+        "Products whose neighbourhoods were computed for a request.",
+        lambda: sum(one.product_counts().encoded for one in neighbourhoods.neighbourly),
+    )
+    metrics.watch(
+        "esci_neighbourhood_stores_troubles",
+        "Look-ups of neighbourhoods that failed since the start.",
+        lambda: sum(store.health().troubles for store in neighbourhoods.stores.values()),
+    )
+    return Serving(settings, release, vectors, neighbourhoods, cache, queue, metrics)

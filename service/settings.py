@@ -43,6 +43,15 @@ class Settings:
     # those in the registry's folder `vectors` are used if they are, and whole; the log tells.
     vectors: Path | None = None
 
+    # Where `esci precompute` stored neighbourhoods for graph members: a folder, a file that ends in
+    # .sqlite, or redis://host:6379/0, which many machines share at a round trip per request. What
+    # is not there is computed. Without a name, the registry's folder `states` is used if there is
+    # one.
+    states: str | None = None
+    # The longest a request waits for Redis to look up neighbourhoods; what it waits for in vain is
+    # computed, at some milliseconds per product.
+    states_timeout_ms: Annotated[float, Field(gt=0)] = 100.0
+
     # Only this machine may ask unless `allow_remote` says otherwise.
     host: str = "127.0.0.1"
     # 0 takes a free port, which the log names.

@@ -1,6 +1,6 @@
 """Vectors as bytes of a fixed length, one row each: what is stored of a product."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -23,16 +23,19 @@ class Packing:
 
     precision: Precision
     width: int  # numbers in a vector
+    heading: int = 0  # bytes in front of each vector, which are for whoever stores it to fill
 
     @property
     def stride(self) -> int:
-        """Bytes of one vector."""
-        return {"fp32": 4 * self.width, "fp16": 2 * self.width, "int8": 4 + self.width}[
-            self.precision
-        ]
+        """Bytes of one vector with its heading."""
+        numbers = {"fp32": 4 * self.width, "fp16": 2 * self.width, "int8": 4 + self.width}
+        return self.heading + numbers[self.precision]
 
     def pack(self, vectors: Vectors) -> Packed:
-        """The bytes of `vectors`, which lose what the precision cannot hold."""
+        """The bytes of `vectors`, which lose what the precision cannot hold; headings are zero."""
+        if self.heading:
+            empty = np.zeros((len(vectors), self.heading), np.uint8)
+            return np.hstack([empty, replace(self, heading=0).pack(vectors)])
         if self.precision != "int8":
             kind = "<f4" if self.precision == "fp32" else "<f2"
             return _as_bytes(vectors.astype(kind), self.stride)
@@ -44,7 +47,7 @@ class Packing:
 
     def unpack(self, packed: Packed) -> Vectors:
         """The vectors in `packed`, as near to what was packed as the precision allows."""
-        packed = np.ascontiguousarray(packed)
+        packed = np.ascontiguousarray(packed[:, self.heading :])
         if self.precision != "int8":
             kind = "<f4" if self.precision == "fp32" else "<f2"
             return packed.view(kind).reshape(len(packed), self.width).astype(np.float32)
@@ -54,6 +57,7 @@ class Packing:
 
     def is_finite(self, packed: Packed) -> NDArray[np.bool_]:
         """Whether each vector in `packed` holds finite numbers only, (vectors,)."""
+        packed = packed[:, self.heading :]
         if self.precision == "int8":
             packed = packed[:, :4]
         kind = "<f2" if self.precision == "fp16" else "<f4"

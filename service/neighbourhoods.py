@@ -1,0 +1,69 @@
+"""The states of products with their neighbourhoods, which graph members look up while serving."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from models.errors import EsciError
+from models.graphs.neighbourly import Neighbourly, NeighbourlyMember
+from models.member import Member
+from models.states import STATES, StateStore, open_states
+from service.settings import Settings
+
+log = logging.getLogger("service.neighbourhoods")
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """Members with the stores that were found for them."""
+
+    members: Sequence[Member]  # all that were given, in their order
+    stores: Mapping[str, StateStore]  # by the name of the member that asks it
+
+    @property
+    def neighbourly(self) -> Sequence[NeighbourlyMember]:
+        """The members that hear neighbourhoods, in their order."""
+        found = [one for one in self.members if isinstance(one, Neighbourly)]
+        return [cast(NeighbourlyMember, one) for one in found]
+
+    def close(self) -> None:
+        """Let go of the stores."""
+        for store in self.stores.values():
+            store.close()
+
+
+def find_neighbourhoods(members: Sequence[Member], settings: Settings) -> Neighbourhoods:
+    """The graph members of `members`, looking up states that `esci precompute` has stored.
+
+    Without a place that was named, the registry's folder is asked where there is one. A store that
+    is empty, or away, may fill or come back: whoever asks meanwhile computes.
+    """
+    given: list[Member] = []
+    stores: dict[str, StateStore] = {}
+    named = settings.states is not None
+    where = settings.states or str(settings.release / STATES)
+    if not named and not (settings.release / STATES).is_dir():
+        return Neighbourhoods(members, {})
+    for member in members:
+        if isinstance(member, Neighbourly):
+            one = cast(NeighbourlyMember, member)
+            fields = {"member": one.name}
+            store = open_states(
+                where,
+                one.name,
+                one.vectors_identity(),
+                one.state_packing(),
+                timeout_ms=settings.states_timeout_ms,
+            )
+            stores[one.name] = store
+            given.append(one.with_vectors(store))
+            try:
+                current = store.current()
+                fields |= {"store": store.where, "states": str(len(current) if current else 0)}
+                log.info("neighbourhoods", extra={"fields": fields})
+            except EsciError as error:
+                log.warning("neighbourhoods are away: %s", error, extra={"fields": fields})
+        else:
+            given.append(member)
+    return Neighbourhoods(given, stores)
