@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import ConfigError
+from models.registry import member_class
+from models.vectors.embedder import Embedder
 from models.vectors.packing import Precision
 from models.vectors.shelf import VECTORS, Shelf
 from models.vectors.source import product_keys
@@ -35,7 +37,16 @@ class Precomputed:
     bytes_per_product: float | None  # None where the store is empty
 
 
-def precompute(
+def embedders(trained: Trained, name: str | None = None) -> list[str]:
+    """The names of the members of `trained` that compare vectors, or the one of that name."""
+    return [
+        one.name
+        for one in trained.members
+        if issubclass(member_class(one.kind), Embedder) and name in (None, one.name)
+    ]
+
+
+def precompute_vectors(
     folder: Path,
     data: Path,
     out: Path | None = None,

@@ -5,17 +5,13 @@ sampled neighbour of any hop does, and only there. A state with an unchanged dig
 computed again, whatever else has changed in the graph.
 """
 
-from typing import TypeAlias
-
 import numpy as np
 from numpy.typing import NDArray
 
 from models.graphs.blocks import Blocks, Heard
 from models.graphs.keys import mixed
+from models.states.protocol import Digests
 from models.vectors.packing import Vectors
-
-Digests: TypeAlias = NDArray[np.uint64]
-"""Sixty-four bits per node."""
 
 
 def digests(features: Vectors, is_query: NDArray[np.bool_], blocks: Blocks) -> Digests:

@@ -5,9 +5,9 @@ from typing import Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from models.graphs.digests import Digests
 from models.member import Member
 from models.pairs import Products
+from models.states.protocol import Digests
 from models.surroundings import Surroundings
 from models.vectors.packing import Packed, Packing
 from models.vectors.source import VectorSource

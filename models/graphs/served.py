@@ -18,7 +18,7 @@ from models.graphs.adjacency import NodeRows
 from models.graphs.blocks import Blocks, gather
 from models.graphs.building import FeaturedGraph
 from models.graphs.convolutions import ServedNetwork
-from models.graphs.digests import Digests, digests
+from models.graphs.digests import digests
 from models.graphs.features.source import FeatureSource
 from models.graphs.graph import Channel, Merging, channels
 from models.graphs.keys import NodeKeys, product_node_keys, query_node_keys
@@ -26,6 +26,7 @@ from models.graphs.sampler import Draw, Exclusion
 from models.locales import LOCALES, Locale
 from models.member import Logits
 from models.pairs import Pairs, Products, Queries
+from models.states.protocol import Digests
 from models.vectors.head import PairHead
 from models.vectors.packing import Packed, Packing, Vectors
 from models.vectors.source import VectorSource, product_keys

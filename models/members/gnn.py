@@ -21,7 +21,6 @@ from models.errors import ConfigError, EsciError, ReleaseError
 from models.files import atomic_file, file_sha256
 from models.graphs.building import FeaturedGraph, build_graphs, hidden_queries
 from models.graphs.convolutions import Convolution, ServedNetwork
-from models.graphs.digests import Digests
 from models.graphs.explanation import Explanation, explain
 from models.graphs.features.encoded import FOLDER, EncodedText
 from models.graphs.features.hashed import HashedText
@@ -37,6 +36,7 @@ from models.pairs import LabelledPairs, Pairs, Products
 from models.registry import named_extra
 from models.saved_member import ABOUT
 from models.sealed import CURVE, Sealed, Workshop, how_made, open_sealed, seal
+from models.states.protocol import Digests
 from models.surroundings import Surroundings
 from models.text import fold
 from models.training.identity import training_identity

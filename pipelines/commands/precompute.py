@@ -1,50 +1,80 @@
-"""`esci precompute`: the vectors of a catalogue's products, so that nobody computes them twice."""
+"""`esci precompute`: what members know of a catalogue's products, computed once and stored."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.filesize import decimal
 
+from models.errors import ConfigError
 from models.typed import plain
 from pipelines.commands.options import Threads
 from pipelines.console import note, out, print_json, watched
 from pipelines.training.team import ALONE
 from pipelines.training.threads import VARIABLE, choose_threads
 
+if TYPE_CHECKING:
+    from pipelines.neighbourhoods import Filled
+    from pipelines.product_vectors import Precomputed
+
 
 def precompute(
     folder: Annotated[
         Path,
-        typer.Argument(help="A registry, a release, a run, or the folder of one bi-encoder."),
+        typer.Argument(help="A registry, a release, a run, or the folder of one member."),
     ],
-    data: Annotated[Path, typer.Option(help="A dataset folder; its products alone are read.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="A dataset folder: its products, and for graph members its behaviours and links."
+        ),
+    ],
     to: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="The folder to store in; that of another time goes on. For a registry, its own "
-            "folder `vectors` without it.",
+            help="The folder to store vectors of bi-encoders in; that of another time goes on. For "
+            "a registry, its own folder `vectors` without it.",
         ),
     ] = None,
+    states: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            help="Where to store neighbourhoods of graph members: a folder, a file that ends in "
+            ".sqlite, or redis://host:6379/0. For a registry, its own folder `states` without it.",
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Neighbourhoods of so many products alone, those of most behaviours."
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Neighbourhoods of all products, as without --top.")
+    ] = False,
     member: Annotated[
-        str | None, typer.Option(help="Which member, when there are several bi-encoders.")
+        str | None, typer.Option(help="Which member; all that can without it.")
     ] = None,
     prune: Annotated[
         bool,
         typer.Option(
             "--prune",
             help="Forget vectors of products that the dataset does not hold (any more), and of "
-            "texts that were changed.",
+            "texts that were changed; and neighbourhoods by members as they were before they were "
+            "trained again.",
         ),
     ] = False,
     threads: Threads = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Compute the vectors of all products of a dataset once, for a bi-encoder that was trained.
+    """Compute once what trained members know of the products of a dataset.
 
-    Who has them answers as it would without them, and faster: of a product that is found by its
-    id, locale and texts nothing is computed. Any other is encoded when it is asked for.
+    A bi-encoder knows a vector of each, a graph member a state that holds its neighbourhood: the
+    products, queries and behaviours around it. Who has them answers as it would without them, and
+    faster: of a product that is found by its id, locale and texts nothing is computed. Any other is
+    computed when it is asked for.
 
     [bold]esci precompute .esci --data data[/]
 
@@ -65,16 +95,53 @@ def precompute(
     so make them with onnxruntime if that is to serve it. Vectors are as precise as the member's
     option `vectors` says (fp16, or int8 in half the room): what that costs in labels was measured
     when the member was exported. A store that was damaged is set aside and computed anew.
+
+    Neighbourhoods are made of what customers do in this dataset, whatever a member was trained on:
+
+    [bold]esci precompute .esci --data data --top 100000 --to redis://127.0.0.1:6379/0[/]
+
+    computes those whose texts, neighbours or behaviours have changed since the last time, takes
+    over the others, and lets readers see all of them at once when the last is there.
     """
     # Here, so that the help need not wait for the engines.
-    from pipelines.product_vectors import precompute as run
+    from pipelines.neighbourhoods import graph_members, precompute_states
+    from pipelines.product_vectors import embedders, precompute_vectors
+    from pipelines.trained import find_trained
 
+    if every and top is not None:
+        raise ConfigError(f"found --all and --top {top}; expected one of them")
+    trained = find_trained(folder)
+    graphs, comparing = graph_members(trained, member), embedders(trained, member)
+    if not graphs and not comparing:
+        kinds = ", ".join(f"{one.name} ({one.kind})" for one in trained.members)
+        wanted = "a member" if member is None else f"{member!r} among members"
+        raise ConfigError(
+            f"{trained.folder} holds {kinds}; expected {wanted} that knows products by themselves, "
+            "as a bi_encoder and a gnn do"
+        )
     using = choose_threads(threads)
     note(f"computing with {ALONE.in_words(using)} (--threads or {VARIABLE})")
-    found = run(folder, data, to, watched, member=member, threads=using, prune=prune)
+    vectors = [
+        precompute_vectors(folder, data, to, watched, member=name, threads=using, prune=prune)
+        for name in comparing
+    ]
+    filled = (
+        precompute_states(
+            folder, data, states, watched, member=member, top=top, threads=using, prune=prune
+        )
+        if graphs
+        else []
+    )
     if json:
-        print_json(plain(found))
+        print_json({"vectors": plain(vectors), "states": plain(filled)})
         return
+    for found in vectors:
+        _print_vectors(found)
+    for one in filled:
+        _print_states(one)
+
+
+def _print_vectors(found: "Precomputed") -> None:
     speed = f" ({found.products_per_second:,.1f} products/s)" if found.computed else ""
     out.print(
         f"computed {found.computed:,} of {found.products:,} products in {found.seconds:.0f} s"
@@ -87,5 +154,21 @@ def precompute(
     out.print(
         f"{found.store}: {found.stored:,} vectors of {found.width} numbers in {found.precision}"
         f"{each}, {decimal(found.folder_bytes)} in all",
+        soft_wrap=True,
+    )
+
+
+def _print_states(found: "Filled") -> None:
+    speed = f" ({found.products_per_second:,.1f} products/s)" if found.computed else ""
+    out.print(
+        f"{found.member}: computed {found.computed:,} of {found.products:,} neighbourhoods in "
+        f"{found.seconds:.0f} s{speed}; {found.taken_over:,} had not changed, {found.known:,} were "
+        "left of an interrupted run",
+        soft_wrap=True,
+    )
+    if found.forgotten:
+        out.print(f"forgot the states of {found.forgotten:,} trainings before this one")
+    out.print(
+        f"{found.store}: snapshot {found.snapshot}, {found.width} numbers each in fp16",
         soft_wrap=True,
     )

@@ -98,8 +98,8 @@ def member(**changes) -> GnnMember:
     return GnnMember("gnn", parse(GnnOptions, OPTIONS | changes))
 
 
-def fit(made: GnnMember, of: Surroundings) -> GnnMember:
-    labelled = pairs(of)
+def fit(made: GnnMember, of: Surroundings, labelled: LabelledPairs | None = None) -> GnnMember:
+    labelled = labelled or pairs(of)
     valid = labelled.take(np.flatnonzero(labelled.query_rows < 3))
     train = labelled.take(np.flatnonzero(labelled.query_rows >= 3))
     return made.fit(train, valid, Workbench(surroundings=lambda: of))

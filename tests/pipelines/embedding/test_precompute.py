@@ -51,7 +51,8 @@ def store_of(folder: Path) -> ProductVectors:
 
 
 def said(capsys) -> dict:
-    return json.loads(capsys.readouterr().out)
+    (found,) = json.loads(capsys.readouterr().out)["vectors"]
+    return found
 
 
 def with_titles(data: Path, to: Path, titles: dict[int, str], rows: int = PRODUCTS) -> Path:
@@ -233,7 +234,7 @@ class TestRefusals:
     def test_a_member_without_vectors_is_named(self, made, tmp_path):
         release = tiny_release(tmp_path / "releases")
         with pytest.raises(
-            ConfigError, match=r"holds lexical \(lexical\); expected a member that compares vec"
+            ConfigError, match=r"holds lexical \(lexical\); expected a member that knows products"
         ):
             precompute(release, made.data, tmp_path / "out", threads=1)
         with pytest.raises(ConfigError, match=r"holds bi \(bi_encoder\); expected 'cross' among"):

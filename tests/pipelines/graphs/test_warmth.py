@@ -1,4 +1,4 @@
-"""Cold products in the judge's slices: those that no behaviour and no link names in their locale."""
+"""Cold products in the judge's slices: those that no behaviour and no link names."""
 
 import pyarrow.parquet as pq
 
