@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.graphs.adjacency import NodeRows
 from models.graphs.graph import Channel
 from models.graphs.keys import NodeKeys
-from models.graphs.sampler import Draw, Exclusion, sample
+from models.graphs.sampler import Draw, Exclusion, allowed_degrees, sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +69,7 @@ def gather(
                     each.counts,
                     at,
                     channel.attributes[each.places],
-                    np.minimum(
-                        channel.adjacency.indptr[each.neighbours + 1]
-                        - channel.adjacency.indptr[each.neighbours],
-                        fan_out,
-                    ),
+                    np.minimum(allowed_degrees(channel.adjacency, below, excluded), fan_out)[at],
                 )
                 for channel, each, at in zip(channels, sampled, places, strict=True)
             ]

@@ -1,9 +1,9 @@
 """Graphs from what surrounds the pairs: nodes, edges and the features of every node, by locale."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +12,25 @@ from models.errors import ReleaseError
 from models.files import atomic_file
 from models.graphs.adjacency import Adjacency
 from models.graphs.features.source import FeatureSource
-from models.graphs.graph import Graph
+from models.graphs.graph import Graph, mapped
 from models.graphs.keys import NodeKeys, mixed, product_node_keys, query_node_keys
-from models.graphs.options import SAME_BRAND, SIMILAR, GraphOptions, relation_names
+from models.graphs.options import DERIVED, SAME_BRAND, SIMILAR, GraphOptions, relation_names
 from models.locales import LOCALES, Locale
 from models.pairs import Pairs, Products, Queries
-from models.surroundings import LISTED, NO_DAY, Surroundings
+from models.surroundings import NO_DAY, Behaviours, Links, Surroundings
 from models.text import fold
 from models.texts import Texts
-from models.vectors.packing import Vectors
 
 _ARRAYS: Final = ("features.npy", "names.data.npy", "names.offsets.npy")
+_KINDS: Final = ("<f2", "|u1", "<i8")
 # Beyond, neighbours are looked for among clusters: exact search costs the square of the products.
 _MOST_EXACT: Final = 200_000
 _CLUSTERS_LOOKED_AT: Final = 16
+_BLOCK_PRODUCTS: Final = 1 << 16  # whose features are float32 together
+
+
+_Edges: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+"""Both ends of each edge, as rows of the graph, and its weight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,18 +52,18 @@ class FeaturedGraph:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """What `save` wrote, mapped."""
-        graph = Graph.open(folder)
+        """What `save` wrote, mapped; whoever opens it has checked the digests of its files."""
+        graph = Graph.open(folder, verified=True)
         try:
             features, data, offsets = (
-                np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in _ARRAYS
+                mapped(folder / name, kind, dimensions)
+                for name, kind, dimensions in zip(_ARRAYS, _KINDS, (2, 1, 1), strict=True)
             )
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise ReleaseError(f"{folder} holds no features or no names: {error}") from error
-        if features.ndim != 2 or len(features) != len(graph) or features.dtype != np.float16:
+        if len(features) != len(graph):
             raise ReleaseError(
-                f"{folder} holds features of {features.dtype} in shape {features.shape}; expected "
-                f"float16 for {len(graph)} nodes"
+                f"{folder} holds features of {len(features)} nodes; expected {len(graph)}"
             )
         if offsets.shape != (len(graph) + 1,) or offsets[-1] != len(data):
             raise ReleaseError(f"{folder} holds names of other nodes than {len(graph)}")
@@ -83,9 +88,15 @@ def build_graphs(
     options: GraphOptions,
     features: FeatureSource,
     hidden: Collection[str],
+    relations: Sequence[str] | None = None,
 ) -> dict[Locale, FeaturedGraph]:
-    """A graph of each locale that has products; no edge leads to a hidden query."""
-    relations = relation_names(options.relations, surroundings)
+    """A graph of each locale that has products; no edge leads to a hidden query.
+
+    Without `relations` the options say which, and one that the data lacks is an error; given, one
+    without a row is empty.
+    """
+    if relations is None:
+        relations = relation_names(options.relations, surroundings)
     queries = _Asked.of(surroundings, hidden)
     found = {}
     for code, locale in enumerate(LOCALES):
@@ -98,7 +109,7 @@ def build_graphs(
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """The distinct queries of behaviours and lists that are not hidden."""
+    """The distinct queries of behaviours and lists that are not hidden, by their keys."""
 
     queries: Queries
     keys: NodeKeys
@@ -109,12 +120,13 @@ class _Asked:
     def of(cls, surroundings: Surroundings, hidden: Collection[str]) -> Self:
         both = (surroundings.behaviours.queries, surroundings.lists.queries)
         keys = [query_node_keys(queries) for queries in both]
-        found, rows = np.unique(np.concatenate(keys), return_index=True)
         texts = Texts.of([*both[0].texts, *both[1].texts])
+        rows = _one_each(np.concatenate(keys), texts)
         queries = Queries(texts, np.concatenate([each.locales for each in both])).take(rows)
-        shown = np.array([fold(text) not in hidden for text in queries.texts], bool)
-        kept = np.flatnonzero(shown)
-        return cls(queries.take(kept), found[kept], *keys)
+        of_queries = np.concatenate(keys)[rows]
+        banned = [query_node_keys(Queries.of(hidden, [one] * len(hidden))) for one in LOCALES]
+        kept = np.flatnonzero(~np.isin(of_queries, np.concatenate(banned)))
+        return cls(queries.take(kept), of_queries[kept], *keys)
 
     def within(self, locale: int) -> Self:
         """Those of one locale."""
@@ -136,7 +148,7 @@ class _Nodes:
     keys: NodeKeys
     products: Products
     names: Texts
-    vectors: Vectors
+    features: NDArray[np.float16]  # (nodes, width)
     at_product: NDArray[np.int64]  # (products of the surroundings,), -1 elsewhere
     at_behaviour_query: NDArray[np.int64]
     at_listed_query: NDArray[np.int64]
@@ -153,12 +165,17 @@ class _Nodes:
         at_product = np.full(len(catalogue), -1, np.int64)
         at_product[product_rows] = np.arange(len(products))
         of_behaviours, of_lists = asked.places(asked.of_behaviours), asked.places(asked.of_lists)
-        vectors = [features.of_products(products), features.of_queries(asked.queries)]
+        count = len(products)
+        vectors = np.empty((count + len(asked.queries), features.width), np.float16)
+        for at in range(0, count, _BLOCK_PRODUCTS):
+            part = np.arange(at, min(at + _BLOCK_PRODUCTS, count))
+            vectors[part] = features.of_products(products.take(part))
+        vectors[count:] = features.of_queries(asked.queries)
         return cls(
             keys=np.concatenate([product_node_keys(products), asked.keys]),
             products=products,
             names=Texts.of([*products.ids, *asked.queries.texts]),
-            vectors=np.concatenate(vectors),
+            features=vectors,
             at_product=at_product,
             at_behaviour_query=np.where(of_behaviours < 0, -1, of_behaviours + len(products)),
             at_listed_query=np.where(of_lists < 0, -1, of_lists + len(products)),
@@ -167,7 +184,7 @@ class _Nodes:
     def graph(
         self,
         locale: Locale,
-        relations: tuple[str, ...],
+        relations: Sequence[str],
         surroundings: Surroundings,
         options: GraphOptions,
     ) -> FeaturedGraph:
@@ -178,43 +195,39 @@ class _Nodes:
             for name in relations
         }
         graph = Graph(locale, self.keys, len(self.products), built)
-        return FeaturedGraph(graph, self.vectors.astype(np.float16), self.names)
+        return FeaturedGraph(graph, self.features, self.names)
 
-    def _edges(
-        self, name: str, surroundings: Surroundings, options: GraphOptions
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]:
-        if name == LISTED:
-            lists = surroundings.lists
-            ends = self.at_listed_query[lists.query_rows]
-            return _known(ends, self.at_product[lists.product_rows], np.ones(len(lists)))
-        if name == SAME_BRAND:
-            return self._same_brand(options.derived_neighbours)
-        if name == SIMILAR:
-            return self._similar(options.derived_neighbours)
+    def _edges(self, name: str, surroundings: Surroundings, options: GraphOptions) -> _Edges:
+        """The edges of a relation: those of that name in the data, or else made of the data."""
         behaviours, links = surroundings.behaviours, surroundings.links
-        if name in behaviours.relation_names:
-            chosen = behaviours.relations == behaviours.relation_names.index(name)
-            weights = behaviours.weights[chosen].astype(np.float64)
-            if options.half_life_days is not None:
-                weights *= _aged(behaviours.days[chosen], behaviours.days, options.half_life_days)
-            return _known(
-                self.at_behaviour_query[behaviours.query_rows[chosen]],
-                self.at_product[behaviours.product_rows[chosen]],
-                weights,
-            )
-        chosen = links.relations == links.relation_names.index(name)
+        done, linked = _rows_of(behaviours, name), _rows_of(links, name)
+        if name in DERIVED and not len(done) and not len(linked):
+            return self._derived(name, surroundings.lists, options.derived_neighbours)
+        weights = behaviours.weights[done].astype(np.float64)
+        if options.half_life_days is not None:
+            weights *= _aged(behaviours.days[done], behaviours.days, options.half_life_days)
+        asked = self.at_behaviour_query[behaviours.query_rows[done]]
+        one, other = links.product_rows_a[linked], links.product_rows_b[linked]
         return _known(
-            self.at_product[links.product_rows_a[chosen]],
-            self.at_product[links.product_rows_b[chosen]],
-            links.weights[chosen],
+            np.concatenate([asked, self.at_product[one]]),
+            self.at_product[np.concatenate([behaviours.product_rows[done], other])],
+            np.concatenate([weights, links.weights[linked]]),
         )
 
-    def _same_brand(
-        self, neighbours: int
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]:
+    def _derived(self, name: str, lists: Pairs, neighbours: int) -> _Edges:
+        if name == SAME_BRAND:
+            return self._same_brand(neighbours)
+        if name == SIMILAR:
+            return self._similar(neighbours)
+        ends = self.at_listed_query[lists.query_rows]
+        return _known(ends, self.at_product[lists.product_rows], np.ones(len(lists)))
+
+    def _same_brand(self, neighbours: int) -> _Edges:
         """Each product with those that follow it in a row of its brand, drawn by lot."""
-        brands = [fold(brand) for brand in self.products.brand]
-        codes = np.unique(brands, return_inverse=True)[1] if brands else np.empty(0, np.int64)
+        folded = {brand: fold(brand) for brand in set(self.products.brand)}
+        code_of = {brand: code for code, brand in enumerate(dict.fromkeys(folded.values()))}
+        brands = [folded[brand] for brand in self.products.brand]
+        codes = np.array([code_of[brand] for brand in brands], np.int64)
         branded = np.flatnonzero([bool(brand) for brand in brands])
         lots = mixed(self.keys[: len(self.products)])
         order = branded[np.lexsort((lots[branded], codes[branded]))]
@@ -227,12 +240,12 @@ class _Nodes:
         ends, others = np.concatenate([np.empty((2, 0), np.int64), *parts], axis=1)
         return ends, others, np.ones(len(ends), np.float32)
 
-    def _similar(self, neighbours: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]:
+    def _similar(self, neighbours: int) -> _Edges:
         """Each product with those of the most similar features."""
         import faiss
 
         count = len(self.products)
-        vectors = np.ascontiguousarray(self.vectors[:count], np.float32)
+        vectors = self.features[:count].astype(np.float32)
         if count < 2:
             return (nothing := np.empty(0, np.int64)), nothing, np.empty(0, np.float32)
         index: Any = faiss.IndexFlatIP(vectors.shape[1])
@@ -250,9 +263,28 @@ class _Nodes:
         return ends[chosen], found.ravel()[chosen], cosines.ravel()[chosen]
 
 
-def _known(
-    ends: NDArray[np.int64], others: NDArray[np.int64], weights: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+def _one_each(keys: NodeKeys, texts: Texts) -> NDArray[np.int64]:
+    """A row of each key, ascending by key; of several texts of one key, that of the first text.
+
+    So the order in which rows came is forgotten.
+    """
+    order = np.argsort(keys)
+    ordered = keys[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(keys)])
+    ends = np.append(starts[1:], len(keys))
+    rows = order[starts]
+    for at in np.flatnonzero(ends - starts > 1).tolist():
+        rows[at] = min(order[starts[at] : ends[at]].tolist(), key=texts.__getitem__)
+    return rows
+
+
+def _rows_of(table: Behaviours | Links, name: str) -> NDArray[np.int64]:
+    if name not in table.relation_names:
+        return np.empty(0, np.int64)
+    return np.flatnonzero(table.relations == table.relation_names.index(name))
+
+
+def _known(ends: NDArray[np.int64], others: NDArray[np.int64], weights: NDArray[Any]) -> _Edges:
     chosen = (ends >= 0) & (others >= 0)
     return ends[chosen], others[chosen], weights[chosen].astype(np.float32)
 
@@ -266,9 +298,3 @@ def _aged(
         return np.ones(len(days))
     ages = np.where(days == NO_DAY, 0, int(dated.max()) - days.astype(np.int64))
     return np.asarray(0.5 ** (ages / half_life), np.float64)
-
-
-def without_edges(graph: FeaturedGraph) -> FeaturedGraph:
-    """The same nodes, where nobody hears anybody."""
-    empty = {name: Adjacency.empty(len(graph.graph)) for name in graph.graph.relations}
-    return replace(graph, graph=replace(graph.graph, relations=empty))

@@ -191,7 +191,7 @@ class GraphTask:
         heard_by = material.products.rows[products]
         draw, excluded = None, None
         if drawn is not None:
-            draw = Draw(drawn, around.draw.by)
+            draw = Draw(drawn, around.draw.by, passing=True)
             if not self._transductive:
                 hidden = np.zeros(len(around.featured.graph), bool)
                 hidden[in_graph[in_graph >= 0]] = True

@@ -98,20 +98,22 @@ class Graph:
         write_json(folder / GRAPH_FILE, plain(about))
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """The graph saved in `folder`, mapped; whoever opens it has checked its digests, or not.
+    def open(cls, folder: Path, *, verified: bool = False) -> Self:
+        """The graph saved in `folder`, mapped; every file is what `save` wrote, or it is an error.
 
-        Shapes are checked, and that all neighbours are nodes: what follows indexes with them.
+        Digests are left alone where they are `verified` already, as those of a member's folder are.
         """
         try:
             about = parse(_About, read_json(folder / GRAPH_FILE))
             if about.format != _FORMAT:
                 raise ReleaseError(f"format {about.format} and this code reads {_FORMAT}")
-            keys = _mapped(folder / _KEYS, "<u8")
+            if not verified:
+                _verify(folder, about)
+            keys = mapped(folder / _KEYS, "<u8")
             relations = {}
             for number, name in enumerate(about.relations):
                 parts = [
-                    _mapped(folder / f"{number}.{part}.npy", kind)
+                    mapped(folder / f"{number}.{part}.npy", kind)
                     for part, kind in zip(_ARRAYS, ("<i8", "<i4", "<f4"), strict=True)
                 ]
                 relations[name] = _checked(Adjacency(*parts), name)
@@ -122,7 +124,7 @@ class Graph:
             return cls(about.locale, keys, about.products, relations)
         except ValidationError as error:
             raise ReleaseError(f"{folder / GRAPH_FILE}: {complaints(error)}; {_AGAIN}") from error
-        except (OSError, EOFError, ValueError, EsciError) as error:
+        except (OSError, ValueError, EsciError) as error:
             raise ReleaseError(f"{folder} holds no whole graph: {error}; {_AGAIN}") from error
 
 
@@ -141,19 +143,32 @@ class _About:
     files: dict[str, str]
 
 
-def _mapped(path: Path, kind: str) -> NDArray[Any]:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if array.ndim != 1 or array.dtype != np.dtype(kind):
-        raise ReleaseError(f"{path.name} holds {array.dtype} of shape {array.shape}")
+def _verify(folder: Path, about: _About) -> None:
+    numbers = range(len(about.relations))
+    names = {_KEYS, *(f"{number}.{part}.npy" for number in numbers for part in _ARRAYS)}
+    if set(about.files) != names:
+        raise ReleaseError(f"digests of {sorted(about.files)}; expected of {sorted(names)}")
+    for name, expected in about.files.items():
+        if (digest := file_sha256(folder / name)) != expected:
+            raise ReleaseError(f"{name} has SHA-256 {digest} and was written with {expected}")
+
+
+def mapped(path: Path, kind: str, dimensions: int = 1) -> NDArray[Any]:
+    """The array saved in `path`, mapped; OSError or ValueError where that holds another."""
+    array = np.lib.format.open_memmap(path, mode="r")
+    if array.ndim != dimensions or array.dtype != np.dtype(kind):
+        raise ValueError(f"{path.name} holds {array.dtype} of shape {array.shape}")
     return np.asarray(array)
 
 
 def _checked(adjacency: Adjacency, name: str) -> Adjacency:
-    indptr, indices = adjacency.indptr, adjacency.indices
+    indptr, indices, weights = adjacency.indptr, adjacency.indices, adjacency.weights
     if indptr[0] != 0 or (np.diff(indptr) < 0).any():
         raise ReleaseError(f"relation {name!r} has counts of edges that fall")
     if len(indices) and (indices.min() < 0 or indices.max() >= adjacency.nodes):
         raise ReleaseError(f"relation {name!r} names nodes that are not there")
+    if not ((weights > 0) & (weights < np.inf)).all():
+        raise ReleaseError(f"relation {name!r} has weights that are none")
     return adjacency
 
 
@@ -181,15 +196,18 @@ def channels(graph: Graph, relations: Sequence[str], merging: Merging) -> list[C
             Channel((name,), adjacency, np.log1p(adjacency.weights)[:, None])
             for name, adjacency in found
         ]
-    nodes = len(graph)
-    keys = [_edge_keys(adjacency) for _, adjacency in found]
-    union = np.unique(np.concatenate(keys))
-    weights = np.zeros((len(union), len(found)), np.float32)
-    for number, (edge_keys, (_, adjacency)) in enumerate(zip(keys, found, strict=True)):
-        weights[np.searchsorted(union, edge_keys), number] = adjacency.weights
-    at, neighbours = np.divmod(union, max(nodes, 1))
-    indptr = np.zeros(nodes + 1, np.int64)
-    np.cumsum(np.bincount(at, minlength=nodes), out=indptr[1:])
+    # Sorted, an edge's relations stand together, and a relation's edges in their own order.
+    runs = [_edge_keys(edges) * len(found) + number for number, (_, edges) in enumerate(found)]
+    keys = np.sort(np.concatenate(runs), kind="stable")  # which merges what is sorted already
+    edges, of_relation = np.divmod(keys, len(found))
+    is_first = np.append(True, edges[1:] != edges[:-1])[: len(edges)]
+    places = np.cumsum(is_first) - 1
+    at, neighbours = np.divmod(edges[is_first], max(len(graph), 1))
+    weights = np.zeros((len(at), len(found)), np.float32)
+    for number, (_, adjacency) in enumerate(found):
+        weights[places[of_relation == number], number] = adjacency.weights
+    indptr = np.zeros(len(graph) + 1, np.int64)
+    np.cumsum(np.bincount(at, minlength=len(graph)), out=indptr[1:])
     merged = Adjacency(indptr, neighbours.astype(np.int32), weights.sum(axis=1))
     return [Channel(tuple(name for name, _ in found), merged, np.log1p(weights))]
 

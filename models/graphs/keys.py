@@ -48,6 +48,10 @@ def _keys(person: bytes, names: Iterable[str]) -> NodeKeys:
 def mixed(values: NodeKeys) -> NodeKeys:
     """Well-mixed bits of each value: the finaliser of SplitMix64."""
     bits = values + np.uint64(0x9E3779B97F4A7C15)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
+    # In place: what is mixed comes by the million.
+    bits ^= bits >> np.uint64(30)
+    bits *= np.uint64(0xBF58476D1CE4E5B9)
+    bits ^= bits >> np.uint64(27)
+    bits *= np.uint64(0x94D049BB133111EB)
+    bits ^= bits >> np.uint64(31)
+    return bits

@@ -22,9 +22,9 @@ class GraphOptions:
 
     __pydantic_config__ = STRICT
 
-    # Names of behaviours and links in the data, or "all"; besides, made of the data: "listed" (a
-    # query and what was judged for it, without labels), "same_brand", "similar" (nearest by
-    # features).
+    # Names of behaviours and links in the data, or "all"; besides, made of the data where it has
+    # nothing of that name: "listed" (a query and what was judged for it, without labels),
+    # "same_brand", "similar" (nearest by features).
     relations: tuple[str, ...] = (ALL,)
     # Inductive: queries that are to be answered have no edges, as a new query has none. The
     # transductive graph holds the edges, never the labels, of those too.

@@ -159,8 +159,8 @@ class GnnMember:
         surroundings = bench.surroundings() if bench.surroundings else Surroundings.of(train)
         hidden = hidden_queries(surroundings, options.graph, valid)
         features = _features(options, surroundings, train, hidden, bench)
-        graphs = build_graphs(surroundings, options.graph, features, hidden)
         relations = relation_names(options.graph.relations, surroundings)
+        graphs = build_graphs(surroundings, options.graph, features, hidden, relations)
         around = neighbourhoods(options, relations, graphs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
@@ -255,15 +255,13 @@ class GnnMember:
     def amid(self, surroundings: Surroundings) -> Self:
         """This member, hearing what customers do now, in the relations that it was trained with.
 
-        Nobody's edges are left out: it is for answering, and not for being judged.
+        One of which there is nothing today is heard as silence. Nobody's edges are left out: it is
+        for answering, and not for being judged.
         """
         fitted, options = self._whole(), self.options
         relations = tuple(fitted.files.about["made"]["relations"])
         graphs = build_graphs(
-            surroundings,
-            replace(options.graph, relations=relations),
-            fitted.served.features,
-            frozenset(),
+            surroundings, options.graph, fitted.served.features, frozenset(), relations
         )
         around = neighbourhoods(options, relations, graphs)
         return self._but(neighbourhoods=around)
@@ -399,6 +397,7 @@ def _digest(features: FeatureSource, graphs: Mapping[Locale, FeaturedGraph]) -> 
     digest = sha256(features.identity.encode())
     for locale, featured in graphs.items():
         digest.update(locale.encode() + featured.graph.keys.tobytes())
+        digest.update(featured.features.tobytes())
         for name, edges in featured.graph.relations.items():
             digest.update(name.encode() + edges.indptr.tobytes() + edges.indices.tobytes())
             digest.update(edges.weights.tobytes())

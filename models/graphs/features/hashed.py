@@ -5,9 +5,11 @@ buckets by its hash. What is fitted are the rarity of each bucket and the direct
 """
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Final, Self
 
@@ -17,7 +19,7 @@ from scipy.sparse import csr_array
 
 from models.errors import ReleaseError
 from models.files import atomic_file
-from models.lexical.matching.ragged import indptr_of
+from models.lexical.matching.ragged import expand, indptr_of
 from models.lexical.reading.tokens import Vocabulary, gram_hashes, number_tokens
 from models.locales import LocaleCodes
 from models.pairs import Products, Queries
@@ -44,6 +46,14 @@ class _Bags:
     buckets: NDArray[np.int64]
     weights: NDArray[np.float32]
 
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def take(self, rows: NDArray[np.int64]) -> "_Bags":
+        """The bags of `rows`."""
+        indptr, places = expand(self.indptr, rows)
+        return _Bags(indptr, self.buckets[places], self.weights[places])
+
 
 @dataclass(frozen=True, eq=False)
 class HashedText:
@@ -58,16 +68,20 @@ class HashedText:
         # Imported here: what serves must not need it.
         from sklearn.decomposition import TruncatedSVD
 
-        blocks = [*_query_bags(queries), *_product_bags(products)]
-        seen = np.zeros(_BUCKETS, np.int64)
-        for bags in blocks:
-            seen += np.bincount(bags.buckets, minlength=_BUCKETS)
         texts = len(queries) + len(products)
-        rarity = np.log((1 + texts) / (1 + seen)).astype(np.float32) + 1
-        matrix = _matrix(blocks, rarity)
+        is_sampled = np.ones(texts, bool)
         if texts > _SAMPLE:
-            rows = np.random.default_rng(seed).choice(texts, _SAMPLE, replace=False)
-            matrix = matrix[np.sort(rows)]
+            chosen = np.random.default_rng(seed).choice(texts, _SAMPLE, replace=False)
+            is_sampled = np.isin(np.arange(texts), chosen)
+        # Bags of a million products would take gigabytes: those of the sample alone stay.
+        seen, sampled, start = np.zeros(_BUCKETS, np.int64), [], 0
+        for bags in chain(_query_bags(queries), _product_bags(products)):
+            seen += np.bincount(bags.buckets, minlength=_BUCKETS)
+            end = start + len(bags)
+            sampled.append(bags.take(np.flatnonzero(is_sampled[start:end])))
+            start = end
+        rarity = np.log((1 + texts) / (1 + seen)).astype(np.float32) + 1
+        matrix = _matrix(sampled, rarity)
         # An SVD gives no more directions than there are texts; the others stay empty.
         found = min(width, texts - 1, _BUCKETS - 1)
         directions = np.zeros((_BUCKETS, width), np.float16)
@@ -119,7 +133,7 @@ class HashedText:
             )
         return found
 
-    def _vectors(self, blocks: list[_Bags]) -> Vectors:
+    def _vectors(self, blocks: Iterable[_Bags]) -> Vectors:
         found = [np.empty((0, self.width), np.float32)]
         for bags in blocks:
             vectors = _matrix([bags], self.rarity) @ self._directions
@@ -128,22 +142,15 @@ class HashedText:
         return np.concatenate(found)
 
 
-def _query_bags(queries: Queries) -> list[_Bags]:
-    return [
-        _bags({"query": queries.texts.take(rows)}, queries.locales[rows], _OF_QUERY)
-        for rows in _blocks(len(queries))
-    ]
+def _query_bags(queries: Queries) -> Iterator[_Bags]:
+    for rows in _blocks(len(queries)):
+        yield _bags({"query": queries.texts.take(rows)}, queries.locales[rows], _OF_QUERY)
 
 
-def _product_bags(products: Products) -> list[_Bags]:
-    return [
-        _bags(
-            {name: products.field(name).take(rows) for name in _FIELDS},
-            products.locales[rows],
-            _FIELDS,
-        )
-        for rows in _blocks(len(products))
-    ]
+def _product_bags(products: Products) -> Iterator[_Bags]:
+    for rows in _blocks(len(products)):
+        fields = {name: products.field(name).take(rows) for name in _FIELDS}
+        yield _bags(fields, products.locales[rows], _FIELDS)
 
 
 def _blocks(count: int) -> list[NDArray[np.int64]]:

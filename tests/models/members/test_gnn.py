@@ -159,3 +159,12 @@ class TestStates:
         with pytest.raises(ReleaseError, match=r"of somebody.*compute them again"):
             fitted().with_vectors(Others())
         assert fitted("gcn").vectors_identity() != fitted().vectors_identity()
+
+    def test_a_relation_that_nobody_is_in_today_is_silent(self):
+        of = surroundings()
+        links = type(of.links)(**{**vars(of.links), "relation_names": ("co_view",)})
+        member = fitted().amid(Surroundings(of.products, of.behaviours, links, of.lists))
+        graph = member._whole().served.neighbourhoods["us"].featured.graph
+        assert len(graph.relations["co_buy"]) == 0
+        assert len(graph.relations["click"]) > 0
+        assert np.isfinite(member.predict_logits(pairs(of).without_labels())).all()
