@@ -21,6 +21,7 @@ from models.registry import member_class
 from models.states import STATES, open_states
 from models.states.protocol import Digests
 from models.surroundings import Surroundings
+from models.vectors.packing import Packing
 from models.vectors.source import Keys, product_keys
 from models.workbench import Standing
 from pipelines.console import Watch, unwatched
@@ -70,7 +71,7 @@ def precompute_states(
     chosen = graph_members(trained, member)
     if not chosen:
         return []
-    store = where or _own_place(trained)
+    store = states_place(trained, where)
     with threads_limited(choose_threads(threads)):
         surroundings = read_present(data)
         rows = most_seen(surroundings, top)
@@ -171,11 +172,17 @@ def _blocks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
 
 
-def _own_place(trained: Trained) -> str:
-    """Where the states of a registry's champion have a place of their own."""
-    if trained.registry is None:
-        raise ConfigError(
-            f"{trained.folder} is no registry, where states have a place of their own; expected "
-            "--to with a folder, a file that ends in .sqlite, or redis://host:6379/0"
-        )
-    return str(trained.registry / STATES)
+def states_place(trained: Trained, where: str | None) -> str:
+    """Where states go: the place that is given, or a registry's own.
+
+    An address that leads nowhere is an error at once; nothing is asked or made there.
+    """
+    if where is None:
+        if trained.registry is None:
+            raise ConfigError(
+                f"{trained.folder} is no registry, where states have a place of their own; "
+                "expected --to with a folder, a file that ends in .sqlite, or redis://host:6379/0"
+            )
+        where = str(trained.registry / STATES)
+    open_states(where, "any", "any", Packing("fp16", 1)).close()
+    return where

@@ -65,8 +65,9 @@ class GnnOptions:
 
     convolution: Convolution = "sage"  # rsage hears every relation by itself, the others together
     graph: GraphOptions = field(default_factory=GraphOptions)
-    # What nodes start from: the folder of a trained bi_encoder, or the name of one that the same
-    # run trains before this member. None: hashed TF-IDF and an SVD of that width.
+    # What nodes start from: the folder of a trained bi_encoder (with a slash in it, as in "./bi"),
+    # or the name of one that the same run trains before this member. None: hashed TF-IDF and an SVD
+    # of that width.
     encoder: str | None = None
     features: int = 128
     width: int = 128  # of a state
@@ -112,10 +113,14 @@ class GnnOptions:
         """The bi-encoder that nodes start from, if one is named."""
         if self.encoder is None:
             return Needs()
+        if "/" not in self.encoder:
+            return Needs(members=(self.encoder,))
         about = Path(self.encoder) / ABOUT
-        if about.is_file():
-            return Needs(sources={"encoder": file_sha256(about)})
-        return Needs(members=(self.encoder,))
+        if not about.is_file():
+            raise ConfigError(
+                f"encoder {self.encoder!r} is no folder of a trained bi_encoder: it has no {ABOUT}"
+            )
+        return Needs(sources={"encoder": file_sha256(about)})
 
 
 @dataclass(frozen=True, eq=False)

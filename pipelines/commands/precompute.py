@@ -104,7 +104,7 @@ def precompute(
     over the others, and lets readers see all of them at once when the last is there.
     """
     # Here, so that the help need not wait for the engines.
-    from pipelines.neighbourhoods import graph_members, precompute_states
+    from pipelines.neighbourhoods import graph_members, precompute_states, states_place
     from pipelines.product_vectors import embedders, precompute_vectors
     from pipelines.trained import find_trained
 
@@ -119,6 +119,13 @@ def precompute(
             f"{trained.folder} holds {kinds}; expected {wanted} that knows products by themselves, "
             "as a bi_encoder and a gnn do"
         )
+    # Whatever is wrong with a destination is said before hours of work for another.
+    if graphs:
+        states = states_place(trained, states)
+    elif states is not None or top is not None or every:
+        raise ConfigError("--to, --top and --all are for graph members, and there is none")
+    if to is not None and not comparing:
+        raise ConfigError("--out is for vectors of bi-encoders, and there is none; expected --to")
     using = choose_threads(threads)
     note(f"computing with {ALONE.in_words(using)} (--threads or {VARIABLE})")
     vectors = [

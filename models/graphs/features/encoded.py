@@ -37,8 +37,8 @@ class EncodedText:
     _open: ClassVar[WeakValueDictionary[str, "EncodedText"]] = WeakValueDictionary()
     _opening = Lock()
 
-    def __init__(self, folder: Path, member: Any) -> None:
-        self._folder, self._member = folder, member
+    def __init__(self, member: Any) -> None:
+        self._member = member
         self._known: OrderedDict[tuple[int, str], Vectors] = OrderedDict()
         self._lock = Lock()
 
@@ -54,7 +54,7 @@ class EncodedText:
             digest = file_sha256(folder / ABOUT)
             found = cls._open.get(digest)
             if found is None:
-                found = cls(folder, member_class(_KIND).load(folder))
+                found = cls(member_class(_KIND).load(folder))
                 cls._open[digest] = found
             return cast(Self, found)
 

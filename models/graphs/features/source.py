@@ -32,5 +32,5 @@ class FeatureSource(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write what `opened_features` reads back."""
+        """Write the files that make the same source again."""
         ...

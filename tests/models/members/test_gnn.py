@@ -58,6 +58,8 @@ class TestOptions:
         assert set(found.sources) == {"encoder"}
         assert not found.members
         assert not parse(GnnOptions, {}).needs().sources
+        with pytest.raises(ConfigError, match="no folder of a trained bi_encoder"):
+            parse(GnnOptions, {"encoder": str(tmp_path / "nothing")}).needs()
 
     def test_an_encoder_that_is_not_there_is_said_to_be(self):
         made, of = member(encoder="bi"), surroundings()

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from models.errors import ConfigError
+from models.errors import ConfigError, DataError
 from models.members.gnn import GnnMember
 from models.states import open_states
 from models.vectors.source import product_keys
@@ -227,6 +227,23 @@ class TestRefusals:
         with pytest.raises(ConfigError, match="--all and --top 3"):
             precompute(made.run, made.data, states=str(tmp_path), top=3, every=True)
 
+    def test_an_address_that_leads_nowhere_is_refused_before_any_work(self, made, monkeypatch):
+        monkeypatch.setattr("pipelines.neighbourhoods.read_present", None)
+        with pytest.raises(ConfigError, match="leads nowhere"):
+            precompute(made.run, made.data, states="reds://nowhere", threads=1)
+        with pytest.raises(ConfigError, match="--out is for vectors"):
+            precompute(made.run, made.data, made.data.parent / "out", states="x", threads=1)
+
+    def test_a_product_that_comes_twice_is_named(self, made, tmp_path):
+        data = tmp_path / "data"
+        shutil.copytree(made.data, data)
+        table = pq.read_table(data / PRODUCTS_FILE)
+        pq.write_table(pa.concat_tables([table, table.slice(7, 1)]), data / PRODUCTS_FILE)
+        twice = table["product_id"][7].as_py()
+        with pytest.raises(DataError, match=rf"row 400 has product '{twice}'.*again.*validate"):
+            precompute(made.run, data, states=str(tmp_path / "states"), threads=1)
+        assert not (tmp_path / "states").exists()
+
 
 class TestServing:
     """A service asked for judged pairs, with neighbourhoods and without."""
@@ -290,25 +307,6 @@ class TestServing:
 
 
 class TestRedis:
-    def test_a_hundred_states_take_one_round_trip(self, made, redis_server):
-        client = redis.Redis.from_url(redis_server.url)
-        precompute(made.run, made.data, states=redis_server.url, threads=1)
-        member = GnnMember.load(made.member)
-        store = store_of(member, redis_server.url)
-        keys = product_keys(read_catalogue(made.data))
-        assert store.get_many(keys[:100]).known.all()
-        client.config_resetstat()
-        assert store.get_many(keys[100:200]).known.all()
-        info = client.info("commandstats")
-        calls = sum(
-            of["calls"] for name, of in info.items()
-            if name.removeprefix("cmdstat_").split("|")[0] in {"mget", "evalsha", "eval", "get",
-                                                               "hmget", "fcall"}
-        )  # fmt: skip
-        # A script's own commands are counted too, and are made within the server.
-        assert calls <= 3
-        client.flushall()
-
     def test_when_redis_dies_the_answers_stay(self, made, tmp_path):
         server = RedisServer(tmp_path)
         server.start()
