@@ -108,7 +108,8 @@ def read_judged(
         products = _distinct(table["product_id"])[1] * len(LOCALES) + locales
         seen = np.isin(products[keep], products[is_train])
         slices += slices_of("product", seen.astype(np.int8), ("unseen", "seen"))
-    is_known = warmth(folder, table["product_id"].filter(pa.array(keep)), locales[keep])
+    asked = {texts[code] for code in np.unique(queries[keep]).tolist()}
+    is_known = warmth(folder, table["product_id"].filter(pa.array(keep)), locales[keep], asked)
     if is_known is not None:
         slices += slices_of("behaviour", is_known, ("cold", "known"))
 
