@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import cast
 
@@ -45,25 +46,34 @@ def find_neighbourhoods(members: Sequence[Member], settings: Settings) -> Neighb
     where = settings.states or str(settings.release / STATES)
     if not named and not (settings.release / STATES).is_dir():
         return Neighbourhoods(members, {})
-    for member in members:
-        if isinstance(member, Neighbourly):
+    with ExitStack() as opened:  # let go of again, should one of them be refused
+        for member in members:
+            if not isinstance(member, Neighbourly):
+                given.append(member)
+                continue
             one = cast(NeighbourlyMember, member)
-            fields = {"member": one.name}
-            store = open_states(
-                where,
-                one.name,
-                one.vectors_identity(),
-                one.state_packing(),
-                timeout_ms=settings.states_timeout_ms,
+            identity, packing = one.vectors_identity(), one.state_packing()
+            store = opened.enter_context(
+                closing(
+                    open_states(
+                        where, one.name, identity, packing, timeout_ms=settings.states_timeout_ms
+                    )
+                )
             )
             stores[one.name] = store
             given.append(one.with_vectors(store))
-            try:
-                current = store.current()
-                fields |= {"store": store.where, "states": str(len(current) if current else 0)}
-                log.info("neighbourhoods", extra={"fields": fields})
-            except EsciError as error:
-                log.warning("neighbourhoods are away: %s", error, extra={"fields": fields})
-        else:
-            given.append(member)
+            _tell(one.name, store)
+        opened.pop_all()
     return Neighbourhoods(given, stores)
+
+
+def _tell(member: str, store: StateStore) -> None:
+    """Log how many states there are."""
+    fields = {"member": member, "store": store.where}
+    try:
+        current = store.current()
+    except EsciError as error:
+        log.warning("neighbourhoods are away: %s", error, extra={"fields": fields})
+    else:
+        fields["states"] = str(len(current) if current else 0)
+        log.info("neighbourhoods", extra={"fields": fields})

@@ -26,7 +26,7 @@ _KINDS: Final = ("<f2", "|u1", "<i8")
 # Beyond, neighbours are looked for among clusters: exact search costs the square of the products.
 _MOST_EXACT: Final = 200_000
 _CLUSTERS_LOOKED_AT: Final = 16
-_BLOCK_PRODUCTS: Final = 1 << 16  # whose features are float32 together
+_BLOCK: Final = 1 << 16  # nodes whose features are float32 together
 
 
 _Edges: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
@@ -167,10 +167,10 @@ class _Nodes:
         of_behaviours, of_lists = asked.places(asked.of_behaviours), asked.places(asked.of_lists)
         count = len(products)
         vectors = np.empty((count + len(asked.queries), features.width), np.float16)
-        for at in range(0, count, _BLOCK_PRODUCTS):
-            part = np.arange(at, min(at + _BLOCK_PRODUCTS, count))
+        for part in _blocks(count):
             vectors[part] = features.of_products(products.take(part))
-        vectors[count:] = features.of_queries(asked.queries)
+        for part in _blocks(len(asked.queries)):
+            vectors[count + part] = features.of_queries(asked.queries.take(part))
         return cls(
             keys=np.concatenate([product_node_keys(products), asked.keys]),
             products=products,
@@ -282,6 +282,10 @@ def _rows_of(table: Behaviours | Links, name: str) -> NDArray[np.int64]:
     if name not in table.relation_names:
         return np.empty(0, np.int64)
     return np.flatnonzero(table.relations == table.relation_names.index(name))
+
+
+def _blocks(count: int) -> list[NDArray[np.int64]]:
+    return [np.arange(at, min(at + _BLOCK, count)) for at in range(0, count, _BLOCK)]
 
 
 def _known(ends: NDArray[np.int64], others: NDArray[np.int64], weights: NDArray[Any]) -> _Edges:

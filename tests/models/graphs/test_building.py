@@ -206,7 +206,7 @@ def test_features_of_a_large_catalogue_are_asked_for_in_parts(monkeypatch):
             asked.append(len(products))
             return super().of_products(products)
 
-    monkeypatch.setattr(building, "_BLOCK_PRODUCTS", 2)
+    monkeypatch.setattr(building, "_BLOCK", 2)
     around = surroundings(products(), **world)
     found = build_graphs(around, GraphOptions(relations=("click",)), Counted(), frozenset())
     np.testing.assert_array_equal(found["us"].features, expected)
