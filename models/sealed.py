@@ -7,19 +7,23 @@ left half-written is refused. Needs no torch.
 import json
 import shutil
 import weakref
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
-from models.errors import ReleaseError
+from pydantic import ValidationError
+
+from models.errors import EsciError, ReleaseError
 from models.files import atomic_file, file_sha256, write_json
 from models.labels import LABELS
 from models.pairs import LabelledPairs
 from models.saved_member import ABOUT, read_about
 from models.training.curve import Curve
+from models.typed import complaints
 from models.versions import library_versions
 from models.workbench import NO_WORKBENCH, Workbench
 
@@ -92,6 +96,19 @@ def open_sealed(folder: Path, *, kind: str, format_number: int) -> Sealed:
     for name, expected in found["files"].items():
         _check_file(folder, name, expected)
     return Sealed(folder, found)
+
+
+@contextmanager
+def found_whole(folder: Path, what: str) -> Iterator[None]:
+    """Says, of whatever goes wrong while the files of `folder` are read, what is to be done."""
+    try:
+        yield
+    except (ValidationError, EsciError, OSError, KeyError, ValueError, BadZipFile) as error:
+        said = complaints(error) if isinstance(error, ValidationError) else error
+        raise ReleaseError(
+            f"{folder} does not hold a whole {what} of this version: {said}; "
+            "train the member again, or run the version that wrote it"
+        ) from error
 
 
 def _check_file(folder: Path, name: str, expected: Any) -> None:

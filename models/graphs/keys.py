@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.locales import LOCALES
+from models.mixing import scrambled
 from models.pairs import Products, Queries
 from models.text import fold
 
@@ -46,12 +47,5 @@ def _keys(person: bytes, names: Iterable[str]) -> NodeKeys:
 
 
 def mixed(values: NodeKeys) -> NodeKeys:
-    """Well-mixed bits of each value: the finaliser of SplitMix64."""
-    bits = values + np.uint64(0x9E3779B97F4A7C15)
-    # In place: what is mixed comes by the million.
-    bits ^= bits >> np.uint64(30)
-    bits *= np.uint64(0xBF58476D1CE4E5B9)
-    bits ^= bits >> np.uint64(27)
-    bits *= np.uint64(0x94D049BB133111EB)
-    bits ^= bits >> np.uint64(31)
-    return bits
+    """Well-mixed bits of each value, zero included."""
+    return scrambled(values + np.uint64(0x9E3779B97F4A7C15))

@@ -11,7 +11,6 @@ from torch_geometric.nn import GATv2Conv, GCNConv, SAGEConv
 
 from models.graphs.blocks import Blocks, Heard
 from models.graphs.convolutions import Convolution, ServedNetwork, gcn_shares
-from models.training.task import ParameterGroup
 
 _KINDS: Final = ("query", "product")
 _SOFTLY: Final = 0.1  # of what is heard, before anything is learned
@@ -60,10 +59,6 @@ class GraphNetwork(nn.Module):
         # Of about unit length, as the head that compares them expects.
         states: Tensor = self.norm(hidden) / self.width**0.5
         return states
-
-    def groups(self) -> list[ParameterGroup]:
-        """All of it learns at one rate: there is no backbone to be careful with."""
-        return [ParameterGroup(0, list(self.parameters()))]
 
     def served(self) -> ServedNetwork:
         """The same function in numpy."""

@@ -9,13 +9,11 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from models.errors import ConfigError, EsciError, ReleaseError
+from models.errors import ConfigError
 from models.language.examples import pairs_to_compare
 from models.language.metric.options import MetricOptions
 from models.language.options import LanguageOptions
@@ -34,12 +32,13 @@ from models.sealed import (
     TRAINED,
     Sealed,
     Workshop,
+    found_whole,
     how_made,
     open_sealed,
     seal,
 )
 from models.training.identity import training_identity
-from models.typed import STRICT, complaints, parse, plain
+from models.typed import STRICT, parse, plain
 from models.vectors.filling import Tick, fill, unheard
 from models.vectors.head import PairHead
 from models.vectors.packing import Packing, Precision, Vectors
@@ -272,16 +271,10 @@ class BiEncoderMember:
     def load(cls, folder: Path) -> Self:
         """The member saved in `folder`, which must stay there: variants are opened when needed."""
         files = open_sealed(folder, kind=_KIND, format_number=FORMAT)
-        try:
+        with found_whole(folder, "bi-encoder"):
             options = parse(BiEncoderOptions, files.about["options"])
             member = cls(files.about["name"], options)
             member._fitted = _opened(files, options)
-        except (ValidationError, EsciError, OSError, KeyError, ValueError, BadZipFile) as error:
-            said = complaints(error) if isinstance(error, ValidationError) else error
-            raise ReleaseError(
-                f"{folder} does not hold a whole bi-encoder of this version: {said}; "
-                "train the member again, or run the version that wrote it"
-            ) from error
         return member
 
     def _but(self, **changes: Any) -> Self:

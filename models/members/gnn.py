@@ -11,13 +11,11 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from models.errors import ConfigError, EsciError, ReleaseError
+from models.errors import ConfigError, ReleaseError
 from models.files import atomic_file, file_sha256
 from models.graphs.building import FeaturedGraph, build_graphs, hidden_queries
 from models.graphs.convolutions import Convolution, ServedNetwork
@@ -35,13 +33,13 @@ from models.needs import Needs
 from models.pairs import LabelledPairs, Pairs, Products
 from models.registry import named_extra
 from models.saved_member import ABOUT
-from models.sealed import CURVE, Sealed, Workshop, how_made, open_sealed, seal
+from models.sealed import CURVE, Sealed, Workshop, found_whole, how_made, open_sealed, seal
 from models.states.protocol import Digests
 from models.surroundings import Surroundings
 from models.text import fold
 from models.training.identity import training_identity
 from models.training.options import ClassificationOptions, TrainingOptions
-from models.typed import STRICT, complaints, parse, plain
+from models.typed import STRICT, parse, plain
 from models.vectors.head import PairHead
 from models.vectors.packing import Packed, Packing
 from models.vectors.source import VectorSource
@@ -301,16 +299,10 @@ class GnnMember:
     def load(cls, folder: Path) -> Self:
         """The member saved in `folder`, which must stay there: its graphs are mapped."""
         files = open_sealed(folder, kind=_KIND, format_number=FORMAT)
-        try:
+        with found_whole(folder, "graph member"):
             options = parse(GnnOptions, files.about["options"])
             member = cls(files.about["name"], options)
             member._fitted = _opened(files, options)
-        except (ValidationError, EsciError, OSError, KeyError, ValueError, BadZipFile) as error:
-            said = complaints(error) if isinstance(error, ValidationError) else error
-            raise ReleaseError(
-                f"{folder} does not hold a whole graph member of this version: {said}; "
-                "train the member again, or run the version that wrote it"
-            ) from error
         return member
 
     def _but(self, **changes: Any) -> Self:

@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.mixing import scrambled
+
 Hashes = NDArray[np.uint32]
 """Mixed hashes, the form that is stored and compared."""
 
@@ -36,8 +38,6 @@ def joined(first: Polynomials, second: Polynomials, second_power: Polynomials) -
 
 
 def mixed(values: NDArray[Any], salt: int = 0) -> Hashes:
-    """32 well-mixed bits of each value (the finaliser of SplitMix64); `salt` sets kinds apart."""
+    """32 well-mixed bits of each value; `salt` sets kinds apart."""
     bits = values.astype(np.uint64) + np.uint64((salt * 0x9E3779B97F4A7C15) & _WORD)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray((bits ^ (bits >> np.uint64(31))) >> np.uint64(32), dtype=np.uint32)
+    return np.asarray(scrambled(bits) >> np.uint64(32), dtype=np.uint32)
