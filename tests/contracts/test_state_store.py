@@ -172,7 +172,8 @@ class Place:
             self.client.hset(shard, key, record)
 
     def _goes(self, shard: bytes) -> bool:
-        return 0 < self.client.pttl(shard) <= 60_000
+        left = self.client.pttl(shard)  # -1 of what stays, -2 of what is gone since it was listed
+        return bool(left != -1 and left <= 60_000)
 
     def _place(self) -> Path:
         (place,) = Path(self.where).glob(f"{self.member}-{IDENTITY[:12]}")
