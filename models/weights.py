@@ -24,6 +24,13 @@ def check_class_weight(class_weight: ClassWeight) -> None:
         )
 
 
+def class_weights(labels: Codes, class_weight: ClassWeight) -> NDArray[np.float64]:
+    """The weight of each label, shape (4,), by how rare it is among `labels`."""
+    counts = np.maximum(np.bincount(labels, minlength=len(LABELS)), 1)
+    power = _POWERS[class_weight] if isinstance(class_weight, str) else class_weight
+    return np.asarray((max(len(labels), 1) / counts) ** power, dtype=np.float64)
+
+
 def pair_weights(
     labels: Codes, queries: NDArray[Any], class_weight: ClassWeight, list_weight: float
 ) -> NDArray[np.float64]:
@@ -32,8 +39,6 @@ def pair_weights(
     What a hundred judgements of one query say is mostly that query's: a pair counts as its list's
     length to the power -list_weight.
     """
-    counts = np.maximum(np.bincount(labels, minlength=len(LABELS)), 1)
-    power = _POWERS[class_weight] if isinstance(class_weight, str) else class_weight
-    rarity = (len(labels) / counts) ** power
+    rarity = class_weights(labels, class_weight)
     lengths = np.bincount(queries)[queries].astype(np.float64)
     return np.asarray(rarity[labels] * lengths**-list_weight, dtype=np.float64)

@@ -22,6 +22,7 @@ from models.training.loop import train as run_training
 from models.training.options import ClassificationOptions, TrainingOptions
 from models.training.steps.average import copy_weights
 from models.training.steps.precision import autocast_of
+from models.weights import class_weights
 from models.workbench import Standing, Workbench
 
 _PARTS = 1000  # of a training, when several follow each other
@@ -84,11 +85,17 @@ def train_on_pairs(
         return logits
 
     def teachers(fold: int, others: NDArray[np.int64], held: NDArray[np.int64]) -> Logits:
-        """By a member of the teacher's kind."""
+        """By a member of the teacher's kind, as if it had weighed labels like this network.
+
+        It was fitted without weights of labels; left so, its answers would undo ours, which are on
+        the judged half of a target alone.
+        """
         kind = str(classification.teacher)
         bench.report(Standing(fold, folds, f"{kind} answers fold {fold + 1} of {folds}"))
         teacher = make_member(kind, kind, {}).fit(train.take(others), valid)
-        return teacher.predict_logits(train.take(held).without_labels())
+        weights = class_weights(train.labels[others], classification.class_weight)
+        answers = teacher.predict_logits(train.take(held).without_labels())
+        return np.asarray(answers + np.log(weights), dtype=np.float32)
 
     soft, notes = _out_of_fold(
         train, folds, seed, teachers if classification.teacher is not None else own

@@ -16,6 +16,7 @@ from models.member import softmax
 from models.pairs import LabelledPairs
 from models.registry import make_member
 from models.training.options import ClassificationOptions, TrainingOptions
+from models.weights import class_weights
 from models.workbench import NO_WORKBENCH, Workbench
 from tests.models.training.toy import same
 from tests.tiny import tiny_pairs
@@ -158,7 +159,10 @@ class TestDistillation:
         for task in tasks[:-1]:
             assert set(np.unique(task.targets)) == {0.0, 1.0}
 
-    def test_a_teacher_of_another_kind_answers_out_of_fold(self, backbone, monkeypatch):
+    @pytest.mark.parametrize("class_weight", ["none", 0.7])
+    def test_a_teacher_of_another_kind_answers_out_of_fold(
+        self, backbone, monkeypatch, class_weight
+    ):
         taught = []
 
         class Watched(pair_classifier.PairTask):
@@ -168,12 +172,16 @@ class TestDistillation:
 
         monkeypatch.setattr(pair_classifier, "PairTask", Watched)
         pairs = tiny_pairs()
-        trained(backbone, classification=replace(DISTIL, teacher="lexical"), valid=pairs)
+        options = replace(DISTIL, teacher="lexical", class_weight=class_weight)
+        trained(backbone, classification=options, valid=pairs)
         fold_of, expected = pair_folds(pairs, 3, 5, "distil"), np.empty((len(pairs), 4), np.float32)
         for fold in np.unique(fold_of):
             others, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
             member = make_member("lexical", "teacher", {}).fit(pairs.take(others), pairs)
-            expected[held] = softmax(member.predict_logits(pairs.take(held)))
+            # In the priors that the network learns, which class weights move.
+            odds = softmax(member.predict_logits(pairs.take(held)))
+            odds = odds * class_weights(pairs.labels[others], class_weight)
+            expected[held] = odds / odds.sum(axis=1, keepdims=True)
         (only,) = taught  # the network itself is trained once
         one_hot = np.eye(4, dtype=np.float32)[pairs.labels]
         np.testing.assert_allclose(only.targets, (one_hot + expected) / 2, atol=1e-6)
