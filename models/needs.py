@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
+
+from models.errors import missing_module
 
 
 @dataclass(frozen=True)
@@ -24,3 +27,10 @@ class Needy(Protocol):
     def needs(self) -> Needs:
         """What they ask for; what is not there is an error that says how to get it."""
         ...
+
+
+def require_modules(needs: Needs, extra: str) -> None:
+    """Refuse to begin where a module is missing, which the `extra` brings; none is loaded."""
+    for name in needs.modules:
+        if find_spec(name) is None:
+            raise missing_module(ModuleNotFoundError(name=name), extra)

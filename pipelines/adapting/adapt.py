@@ -24,6 +24,7 @@ from models.files import atomic_file, atomic_folder, file_sha256, scratch_folder
 from models.language.backbones import Backbone, find_backbone
 from models.language.networks.encoder import Encoder
 from models.language.reading.reader import TOKENIZER_FILE, Reader
+from models.needs import require_modules
 from models.text import FIELD_MARKERS
 from models.training.curve import Curve
 from models.training.identity import deciding_options
@@ -94,6 +95,7 @@ def adapt(
     again, it goes on from its last checkpoint. The others of the `team` call `help_adapt`.
     """
     check_target(out, data, _is_adapted, "an adapted backbone", force=force)
+    require_modules(config.needs(), "training")  # before the catalogue is read
     with open_work(out) as work, threads_limited(using := choose_threads(threads)):
         check_target(out, data, _is_adapted, "an adapted backbone", force=force)
         team.tell(

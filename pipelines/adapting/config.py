@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from models.errors import ConfigError
+from models.language.preflight import backbone_needs
 from models.language.presets import LoraOptions
 from models.language.pretraining.options import ContrastOptions, MaskingOptions, Objective
 from models.language.reading.reader import TextOptions
 from models.locales import Locale
+from models.needs import Needs
 from models.training.options import TrainingOptions
 from models.typed import STRICT
 
@@ -60,3 +62,13 @@ class AdaptConfig:
                 f"contrast.views 'fields' with the fields {sorted(names)}; expected title and at "
                 "least one other, or the views 'dropout'"
             )
+
+    def needs(self) -> Needs:
+        """The backbone, and what adapters take."""
+        return backbone_needs(
+            self.backbone,
+            self.lora,
+            allow_download=self.allow_download,
+            max_tokens=self.text.max_tokens,
+            trained_layers=self.training.trained_layers,
+        )

@@ -17,7 +17,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from models.errors import ConfigError, DataError, MissingDataError
+from models.errors import ConfigError, DataError, EsciError, MissingDataError
 from models.files import read_json
 from models.language.backbones import find_backbone
 from models.language.networks.encoder import open_encoder
@@ -27,6 +27,7 @@ from models.language.tiny import write_tiny
 from models.text import fold
 from models.training.options import TrainingOptions
 from models.typed import parse
+from pipelines.adapting import adapt as adapting
 from pipelines.adapting.adapt import Adapted, adapt
 from pipelines.adapting.config import ENVIRONMENT_PREFIX, AdaptConfig
 from pipelines.adapting.texts import gather_texts, read_query_log
@@ -200,6 +201,23 @@ def test_more_layers_than_there_are_cannot_be_trained(data, tmp_path):
     with pytest.raises(ConfigError, match="trained_layers 3 of a backbone that has 2"):
         adapt(data, tmp_path / "out", config(training=training), threads=1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"text": TextOptions(max_tokens=4000)}, "max_tokens 4000 for backbone .*at most 256"),
+        ({"training": TrainingOptions(trained_layers=3)}, "trained_layers 3 of a backbone"),
+        ({"backbone": "nowhere"}, "nowhere"),
+    ],
+)
+def test_what_a_backbone_cannot_do_is_said_before_the_catalogue_is_read(
+    data, adapted, tmp_path, monkeypatch, wrong, message
+):
+    monkeypatch.setattr(adapting, "gather_texts", lambda *_: pytest.fail("read the catalogue"))
+    asked = replace(config(), backbone=str(adapted[0]))
+    with pytest.raises(EsciError, match=message):
+        adapt(data, tmp_path / "out", replace(asked, **wrong), threads=1)
 
 
 @pytest.mark.slow
