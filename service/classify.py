@@ -15,7 +15,8 @@ from models.release import Release
 from service import schemas
 from service.complaints import complaints
 from service.errors import InvalidRequestError
-from service.label_cache import LabelCache, label_keys, pack, sound, unpack
+from service.label_cache import LabelCache, keys_amid, label_keys, pack, sound, unpack
+from service.neighbourhoods import Neighbourhoods
 from service.queue import WorkQueue
 from service.schemas import ClassifyAnswer, PairOut, PairsRequest, ProductIn, QueryRequest
 
@@ -26,30 +27,57 @@ class Answers:
 
     probabilities: Probabilities
     cached: list[bool]
+    forgone: int  # pairs whose answers were not remembered
     phases_ms: dict[str, float] = field(default_factory=dict)
 
 
 async def classify(
-    pairs: Pairs, keys: Sequence[bytes], release: Release, cache: LabelCache, queue: WorkQueue
+    pairs: Pairs,
+    keys: Sequence[bytes],
+    release: Release,
+    neighbourhoods: Neighbourhoods,
+    cache: LabelCache,
+    queue: WorkQueue,
 ) -> Answers:
-    """Probabilities per pair, from the cache where we have answered before."""
+    """Probabilities per pair, from the cache where we have answered before.
+
+    What the cache says is what would be computed now. So the editions of stored states are part of
+    the key, and nothing is remembered that was computed of others: a store may switch over after it
+    was asked for its edition. A product that an edition does not hold is computed from its text and
+    the release's graph, alike for as long as the edition is current, so that is remembered. While a
+    store is away every product is computed so, those that it holds too: then the cache is neither
+    read nor written.
+    """
+    phases: dict[str, float] = {}
     started = time.perf_counter()
-    known = sound(await cache.get_many(keys))
-    phases = {"cache_read": _milliseconds_since(started)}
-    cached = [key in known for key in keys]
+    editions = await neighbourhoods.editions()
+    if neighbourhoods.stores:
+        phases["editions"] = _milliseconds_since(started)
+        started = time.perf_counter()
+    known: dict[bytes, bytes] = {}
+    if editions is not None:
+        keys = keys_amid(keys, editions)
+        known = sound(await cache.get_many(keys))
+    phases["cache_read"] = _milliseconds_since(started)
+    cached, forgone = [key in known for key in keys], 0
     # By key, so a pair that stands twice in a request is computed once.
     missing = {key: row for row, key in enumerate(keys) if key not in known}
     if missing:
         wanted = pairs.take(np.fromiter(missing.values(), np.int32, len(missing))).compact()
-        fresh, timed = await queue.run(len(missing), lambda: release.ensemble.predict(wanted))
+        (fresh, looked_up_in), timed = await queue.run(
+            len(missing), lambda: neighbourhoods.watched(lambda: release.ensemble.predict(wanted))
+        )
         answers = dict(zip(missing, pack(fresh), strict=True))
         phases["queue"] = timed.queued_seconds * 1000
         phases["predict"] = timed.work_seconds * 1000
-        started = time.perf_counter()
-        await cache.put_many(answers)
-        phases["cache_write"] = _milliseconds_since(started)
+        if editions is not None and looked_up_in == editions:
+            started = time.perf_counter()
+            await cache.put_many(answers)
+            phases["cache_write"] = _milliseconds_since(started)
+        else:
+            forgone = len(answers)
         known |= answers
-    return Answers(unpack([known[key] for key in keys]), cached, phases)
+    return Answers(unpack([known[key] for key in keys]), cached, forgone, phases)
 
 
 def prepare(body: bytes, limits: schemas.Limits, release_id: str) -> tuple[Pairs, list[bytes]]:

@@ -111,6 +111,10 @@ class Metrics:
             "esci_phase_seconds", "Seconds of each phase of a classification.", ("phase",)
         )
         self.pairs = Counter("esci_pairs_total", "Pairs answered, by where from.", ("source",))
+        self.forgone = Counter(
+            "esci_labels_forgone_total",
+            "Pairs not remembered: a store of neighbourhoods was away, or switched over meanwhile.",
+        )
         self._watched: list[Watched] = []
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
@@ -121,8 +125,11 @@ class Metrics:
         """Expose what `read` returns, which only grows."""
         self._watched.append(Watched(name, text, read, "counter"))
 
-    def count_classification(self, n_pairs: int, hits: int, phases_ms: Mapping[str, float]) -> None:
+    def count_classification(
+        self, n_pairs: int, hits: int, forgone: int, phases_ms: Mapping[str, float]
+    ) -> None:
         """Count one request's pairs, and how long its phases took."""
+        self.forgone.add(forgone)
         self.pairs.add(hits, "cache")
         self.pairs.add(n_pairs - hits, "ensemble")
         for phase, milliseconds in phases_ms.items():
@@ -130,6 +137,6 @@ class Metrics:
 
     def exposition(self) -> str:
         """Everything in Prometheus' text format."""
-        counted = (self.requests, self.seconds, self.phases, self.pairs)
+        counted = (self.requests, self.seconds, self.phases, self.pairs, self.forgone)
         kept: list[Counter | Histogram | Watched] = [*counted, *self._watched]
         return "".join(line + "\n" for one in kept for line in one.lines(self._constant))

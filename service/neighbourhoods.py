@@ -1,18 +1,22 @@
 """The states of products with their neighbourhoods, which graph members look up while serving."""
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 from models.errors import EsciError
 from models.graphs.neighbourly import Neighbourly, NeighbourlyMember
 from models.member import Member
 from models.states import STATES, StateStore, open_states
+from service.editions import Editions, WatchedStates, watched
 from service.settings import Settings
 
 log = logging.getLogger("service.neighbourhoods")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,22 @@ class Neighbourhoods:
         """The members that hear neighbourhoods, in their order."""
         found = [one for one in self.members if isinstance(one, Neighbourly)]
         return [cast(NeighbourlyMember, one) for one in found]
+
+    async def editions(self) -> Editions | None:
+        """What the stores answer of now, each asked once and all at the same time.
+
+        None where one of them does not say. Without stores nothing is done.
+        """
+        if not self.stores:
+            return {}
+        asked = [asyncio.to_thread(store.edition) for store in self.stores.values()]
+        found = dict(zip(self.stores, await asyncio.gather(*asked), strict=True))
+        told = {member: edition for member, edition in found.items() if edition is not None}
+        return told if len(told) == len(found) else None
+
+    def watched(self, work: Callable[[], T]) -> tuple[T, Editions | None]:
+        """What `work` gives, and the editions that every member looked its states up in for it."""
+        return watched(self.stores, work)
 
     def close(self) -> None:
         """Let go of the stores."""
@@ -61,7 +81,7 @@ def find_neighbourhoods(members: Sequence[Member], settings: Settings) -> Neighb
                 )
             )
             stores[one.name] = store
-            given.append(one.with_vectors(store))
+            given.append(one.with_vectors(WatchedStates(one.name, store)))
             _tell(one.name, store)
         opened.pop_all()
     return Neighbourhoods(given, stores)

@@ -102,7 +102,9 @@ async def classify_pairs(request: Request) -> schemas.ClassifyAnswer:
     else:
         pairs, keys = await asyncio.to_thread(prepare, body, serving.limits, release.release_id)
     prepared = time.perf_counter()
-    answers = await classify(pairs, keys, release, serving.cache, serving.queue)
+    answers = await classify(
+        pairs, keys, release, serving.neighbourhoods, serving.cache, serving.queue
+    )
     answers.phases_ms = {
         "receive": (received - started) * 1000,
         "prepare": (prepared - received) * 1000,
@@ -111,7 +113,7 @@ async def classify_pairs(request: Request) -> schemas.ClassifyAnswer:
     answer = to_answer(pairs, answers, release)
     answer.timings_ms["total"] = round((time.perf_counter() - started) * 1000, 3)
     hits = sum(answers.cached)
-    serving.metrics.count_classification(len(pairs), hits, answers.phases_ms)
+    serving.metrics.count_classification(len(pairs), hits, answers.forgone, answers.phases_ms)
     line.update(pairs=len(pairs), cache_hits=hits, phases_ms=answer.timings_ms)
     return answer
 

@@ -214,7 +214,7 @@ class NeighbourhoodsOut(BaseModel):
         str | None, Field(description="folder, sqlite or redis; null where none was found.")
     ]
     healthy: Annotated[bool, Field(description="Whether the store is asked; else all is computed.")]
-    troubles: Annotated[int, Field(description="Look-ups that failed since the start.")]
+    troubles: Annotated[int, Field(description="Times it was asked in vain since the start.")]
     products_stored: Annotated[int, Field(description="Looked up since this process started.")]
     products_computed: Annotated[int, Field(description="Computed for requests, likewise.")]
 

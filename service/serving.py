@@ -142,7 +142,7 @@ def open_serving(settings: Settings, worker: str | None = None) -> Serving:
     )
     metrics.watch(
         "esci_neighbourhood_stores_troubles",
-        "Look-ups of neighbourhoods that failed since the start.",
+        "Times that stores of neighbourhoods were asked in vain since the start.",
         lambda: sum(store.health().troubles for store in neighbourhoods.stores.values()),
     )
     return Serving(settings, release, vectors, neighbourhoods, cache, queue, metrics)

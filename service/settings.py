@@ -48,8 +48,8 @@ class Settings:
     # is not there is computed. Without a name, the registry's folder `states` is used if there is
     # one.
     states: str | None = None
-    # The longest a request waits for Redis to look up neighbourhoods; what it waits for in vain is
-    # computed, at some milliseconds per product.
+    # The longest a request waits for Redis, once to learn which neighbourhoods are current and once
+    # to look them up; what it waits for in vain is computed, at some milliseconds per product.
     states_timeout_ms: Annotated[float, Field(gt=0)] = 100.0
 
     # Only this machine may ask unless `allow_remote` says otherwise.
@@ -68,8 +68,9 @@ class Settings:
     # machine and survives a restart; redis:// is shared by many machines and costs a round trip.
     # Three slashes are followed by a relative path, four by an absolute one.
     cache: str = "sqlite:///.esci/cache/labels.sqlite"
-    # Labels cannot go stale while the release and the texts stay, both of which are in the key. A
-    # long life saves work, a short one frees the room of pairs that nobody asks for any more.
+    # Labels cannot go stale while the release, the texts and the stored neighbourhoods stay, all of
+    # which are in the key. A long life saves work, a short one frees the room of pairs that nobody
+    # asks for any more.
     cache_ttl_seconds: Annotated[float, Field(gt=0)] = 7 * 86_400.0
     # Room for labels; some 100 bytes each. Redis keeps its own budget, `maxmemory`.
     cache_megabytes: Annotated[float, Field(ge=0.25)] = 256.0

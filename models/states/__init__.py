@@ -6,7 +6,16 @@ from typing import Final
 
 from models.errors import ConfigError, missing_module
 from models.states.folder import FolderStates
-from models.states.protocol import Digests, Draft, Snapshot, Stamped, StateStore, StoreHealth
+from models.states.protocol import (
+    Digests,
+    Draft,
+    Edition,
+    Named,
+    Snapshot,
+    Stamped,
+    StateStore,
+    StoreHealth,
+)
 from models.states.records import RecordForm
 from models.states.sqlite import SqliteStates
 from models.vectors.packing import Packing
@@ -15,6 +24,8 @@ __all__ = [
     "STATES",
     "Digests",
     "Draft",
+    "Edition",
+    "Named",
     "Snapshot",
     "Stamped",
     "StateStore",

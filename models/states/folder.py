@@ -31,7 +31,7 @@ from models.files import read_json, write_json
 from models.states.draft import LockedDraft, require_name
 from models.states.file_lock import FileLock
 from models.states.guard import Guard
-from models.states.protocol import Digests, Stamped, StoreHealth
+from models.states.protocol import Digests, Edition, Named, Stamped, StoreHealth
 from models.states.records import RecordForm, digests_in
 from models.typed import STRICT, complaints, parse, plain
 from models.vectors.packing import Packed
@@ -43,6 +43,8 @@ _POINTER: Final = "current.json"
 _SLOTS: Final = ("a", "b")
 _DIGITS: Final = 12
 _BLOCK: Final = 1 << 16
+# The mark of a current.json that cannot be looked at, which no file has.
+_UNSEEN: Final = (-1, -1)
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ class FolderSnapshot:
     """A snapshot that is mapped, and stays so."""
 
     def __init__(self, folder: Path, form: RecordForm, identity: str) -> None:
+        self.folder = folder.name
         self.name = folder.name.rpartition(".")[0]
         self.identity = identity
         self._form = form
@@ -103,16 +106,29 @@ class FolderStates:
         self._about = _Pointer(_FORMAT, member, identity, None)
         self._form = form
         self._guard = Guard("folder", self.where, (EsciError, OSError), clock)
-        self._snapshot: FolderSnapshot | None = None
+        self._answering: tuple[FolderSnapshot, str] | None = None  # with its edition
         self._mark: tuple[int, int] | None = None
         self._opening = Lock()
         self._follow()
 
     def get_many(self, keys: Keys) -> Found:
         """The states of those of `keys` that are in the current snapshot."""
+        return self.get_named(keys).found
+
+    def edition(self) -> Edition:
+        """The edition of what is mapped; looks at current.json, and opens another that it names."""
         self._follow()
-        snapshot = self._snapshot
-        return snapshot.get_many(keys) if snapshot else self._form.nothing(keys)
+        answering = self._answering
+        return answering[1] if answering else self._absent()
+
+    def get_named(self, keys: Keys) -> Named:
+        """As `get_many`, with the edition that answered."""
+        self._follow()
+        answering = self._answering  # once: another thread may be opening the next
+        if answering is None:
+            return Named(self._form.nothing(keys), self._absent() if len(keys) else None)
+        snapshot, edition = answering
+        return Named(snapshot.get_many(keys), edition if len(keys) else None)
 
     def current(self) -> FolderSnapshot | None:
         """The snapshot that answers."""
@@ -154,7 +170,7 @@ class FolderStates:
 
     def close(self) -> None:
         """Let go of what is mapped."""
-        self._snapshot, self._mark = None, None
+        self._answering, self._mark = None, None
 
     def _locked(self) -> FileLock:
         return FileLock(self._folder / f".{self._about.member}.lock", self.where)
@@ -183,7 +199,7 @@ class FolderStates:
 
         One thread does. Others answer from what is open meanwhile, and wait if that is nothing.
         """
-        if self._looked() != self._mark and self._opening.acquire(blocking=self._snapshot is None):
+        if self._looked() != self._mark and self._opening.acquire(blocking=self._answering is None):
             try:
                 if self._looked() != self._mark:
                     self._guard.ask(self._reopen, None)
@@ -192,15 +208,26 @@ class FolderStates:
 
     def _reopen(self) -> None:
         mark = self._looked()  # before it is read: one that is replaced meanwhile is read again
-        self._snapshot = self.current()
+        snapshot = self.current()
+        if snapshot is None:
+            self._answering = None
+        else:
+            # The time tells commits of one name apart, and machines that have a copy agree on it.
+            self._answering = snapshot, f"{snapshot.folder}@{mark[1] if mark else 0}"
         self._mark = mark
+
+    def _absent(self) -> Edition:
+        """The edition where nothing is mapped: empty if that is as current.json has it."""
+        return "" if self._looked() == self._mark else None
 
     def _looked(self) -> tuple[int, int] | None:
         """What tells one current.json from the one that replaces it; None without one."""
         try:
             found = (self._place / _POINTER).stat()
-        except OSError:  # that it is not there is no trouble, and any other comes up on opening it
+        except (FileNotFoundError, NotADirectoryError):  # which is no trouble
             return None
+        except OSError:  # comes up again on opening it
+            return _UNSEEN
         return found.st_ino, found.st_mtime_ns
 
 

@@ -8,10 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.vectors.packing import Packed
-from models.vectors.source import Keys, VectorSource
+from models.vectors.source import Found, Keys, VectorSource
 
 Digests: TypeAlias = NDArray[np.uint64]
 """One number per product, of everything that its state depends on, shape (products,)."""
+
+
+Edition: TypeAlias = str | None
+"""Which commit: each makes another edition, though it be of the same name to mend what was lost.
+
+Empty where nothing is committed, so that what is answered is what is answered without a store. None
+where the store does not say: it is in trouble, or left alone for a time.
+"""
+
+
+class Named(NamedTuple):
+    """What a look-up found, and the edition that it was answered of."""
+
+    found: Found
+    edition: Edition
 
 
 class Stamped(NamedTuple):
@@ -27,7 +42,7 @@ class StoreHealth:
 
     store: str  # folder, sqlite or redis
     healthy: bool  # whether it is asked at all: it is left alone for a time after failing
-    troubles: int  # look-ups that failed since the start; each knew nothing
+    troubles: int  # times it was asked in vain since the start; each knew nothing
 
 
 class Snapshot(VectorSource, Protocol):
@@ -109,6 +124,21 @@ class StateStore(VectorSource, Protocol):
     @property
     def where(self) -> str:
         """Where it is, in words that may be shown: without a password."""
+        ...
+
+    def edition(self) -> Edition:
+        """The edition that look-ups are answered of now: one small read, which never raises.
+
+        While it is current it answers a key alike, so what is made of its answers may be remembered
+        by its name; unless the store loses some, and what mends that is another edition.
+        """
+        ...
+
+    def get_named(self, keys: Keys) -> Named:
+        """As `get_many`, with the edition that answered: it may be another than a moment ago.
+
+        None also where there are no keys, and so nothing was asked.
+        """
         ...
 
     def current(self) -> Snapshot | None:

@@ -7,7 +7,6 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-from numpy.typing import NDArray
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
@@ -17,10 +16,9 @@ from models.errors import ConfigError
 from models.states import redis_scripts as scripts
 from models.states.draft import require_name
 from models.states.guard import Guard
-from models.states.protocol import Stamped, StoreHealth
+from models.states.protocol import Edition, Named, Stamped, StoreHealth
 from models.states.records import RecordForm, blocks, read_digests
 from models.states.redis_draft import Link, RedisDraft, RedisLock, flags
-from models.vectors.packing import Packed
 from models.vectors.source import Found, Keys
 
 # Names our keys in a Redis that others use too.
@@ -49,7 +47,7 @@ class RedisSnapshot:
 
     def get_many(self, keys: Keys) -> Found:
         """The states of those of `keys` that are here."""
-        return self._store.look_up(keys, self._own)
+        return self._store.look_up(keys, self._own).found
 
     def digests(self, keys: Keys) -> Stamped:
         """What the states of those of `keys` that are here were computed from."""
@@ -92,17 +90,24 @@ class RedisStates:
 
     def get_many(self, keys: Keys) -> Found:
         """The states of those of `keys` that are in the current snapshot."""
+        return self.get_named(keys).found
+
+    def edition(self) -> Edition:
+        """The snapshot that answers and who committed it, in one round trip."""
+        return self._guard.ask(self._edition, None)
+
+    def get_named(self, keys: Keys) -> Named:
+        """As `get_many`, with the edition that answered."""
         return self.look_up(keys, b"")
 
-    def look_up(self, keys: Keys, snapshot: bytes) -> Found:
+    def look_up(self, keys: Keys, snapshot: bytes) -> Named:
         """The states of those of `keys` that are in that snapshot, or in the current without one.
 
-        One round trip for every thousand keys.
+        One round trip for every thousand keys. Of the current one the edition is told.
         """
-        if not len(keys):
-            return self._form.nothing(keys)
-        return self._guard.ask(
-            lambda: self._form.found(*self._records(keys, snapshot)), self._form.nothing(keys)
+        nothing = Named(self._form.nothing(keys), None)
+        return (
+            self._guard.ask(lambda: self._named(keys, snapshot), nothing) if len(keys) else nothing
         )
 
     def stamped(self, keys: Keys, snapshot: bytes) -> Stamped:
@@ -161,17 +166,27 @@ class RedisStates:
             client.close()
             client.connection_pool.disconnect()
 
-    def _records(self, keys: Keys, snapshot: bytes) -> tuple[NDArray[np.bool_], Packed]:
-        """Which keys are known, and their records; all of one snapshot."""
-        known, records = [], []
+    def _edition(self) -> str:
+        base = self._base(self.identity)
+        found: Any = self._reader.mget(f"{base}:current", f"{base}:committer")
+        return _edition(*(one or b"" for one in found))
+
+    def _named(self, keys: Keys, snapshot: bytes) -> Named:
+        """What is known of `keys`, all of one snapshot."""
+        known, records, committers = [], [], []
         for part in blocks(len(keys), _KEYS_PER_SCRIPT):
             given = [snapshot, keys[part].tobytes()]
-            snapshot, ones, found = self._read(keys=[self._base(self.identity)], args=given)
+            snapshot, ones, found, committer = self._read(
+                keys=[self._base(self.identity)], args=given
+            )
             known.append(flags(ones))
             records.append(found)
+            committers.append(committer)
             if not snapshot:  # nor do the keys that are left ask for one that came meanwhile
-                return np.zeros(len(keys), bool), self._form.read(b"")
-        return np.concatenate(known), self._form.read(b"".join(records))
+                return Named(self._form.nothing(keys), "")
+        packed = self._form.read(b"".join(records))
+        found = self._form.found(np.concatenate(known), packed)
+        return Named(found, _edition(snapshot, committers[0]))
 
     def _link(self, client: Redis, identity: str | None = None) -> Link:
         return Link(client, self._base(identity or self.identity), self._form, self.where)
@@ -185,6 +200,12 @@ class RedisStates:
     @property
     def _identities(self) -> str:
         return f"{self._root}:identities"
+
+
+def _edition(snapshot: bytes, committer: bytes) -> str:
+    """What names a snapshot that this writer committed: the token of its lock comes once."""
+    named = snapshot + b"@" + committer if snapshot else b""
+    return named.decode(errors="backslashreplace")  # whatever another has put there
 
 
 def _client(url: str, seconds: float, retries: int = 0) -> Redis:

@@ -5,6 +5,7 @@ Keys, all in one slot of a cluster by the braces; `base` is esci:state:{member}:
     esci:state:{member}:identities    every identity that was ever begun here
     esci:state:{member}:writer        who writes now, until it expires
     base:current                      the snapshot that answers
+    base:committer                    the token of the lock under which it was committed
     base:drafts                       those that are being filled, or were
     base:<snapshot>:<0 to 255>        records by product key: hashes, by the first byte of the key
 
@@ -56,16 +57,20 @@ end
 """
 
 READ: Final = """
--- snapshot or '' for the current one, keys -> snapshot, which are known, their records
-local snapshot = ARGV[1]
-if snapshot == '' then snapshot = redis.call('GET', KEYS[1] .. ':current') or '' end
+-- snapshot or '' for the current one, keys
+-- -> snapshot, which are known, their records, the committer of the current one if it was asked for
+local snapshot, committer = ARGV[1], ''
+if snapshot == '' then
+  local found = redis.call('MGET', KEYS[1] .. ':current', KEYS[1] .. ':committer')
+  snapshot, committer = found[1] or '', found[2] or ''
+end
 local known, records = {}, {}
 for key in each(ARGV[2]) do
   local record = snapshot ~= '' and look_up(snapshot, key)
   known[#known + 1] = record and '1' or '0'
   if record then records[#records + 1] = record end
 end
-return {snapshot, table.concat(known), table.concat(records)}
+return {snapshot, table.concat(known), table.concat(records), committer}
 """
 
 DIGESTS: Final = f"""
@@ -177,7 +182,7 @@ if count ~= tonumber(ARGV[3]) then return count end
 local current, drafts = KEYS[1] .. ':current', KEYS[1] .. ':drafts'
 local before = redis.call('GET', current)
 for hash in shards(ARGV[2]) do redis.call('PERSIST', hash) end
-redis.call('SET', current, ARGV[2])
+redis.call('MSET', current, ARGV[2], KEYS[1] .. ':committer', ARGV[1])
 if before and before ~= ARGV[2] then
   for hash in shards(before) do redis.call('PEXPIRE', hash, ARGV[4]) end
 end
@@ -199,7 +204,7 @@ snapshots[#snapshots + 1] = redis.call('GET', current) or nil
 for _, snapshot in ipairs(snapshots) do
   for hash in shards(snapshot) do redis.call('UNLINK', hash) end
 end
-redis.call('DEL', current, drafts)
+redis.call('DEL', current, drafts, KEYS[1] .. ':committer')
 redis.call('SREM', ARGV[3], ARGV[2])
 return 1
 """

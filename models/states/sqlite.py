@@ -21,7 +21,7 @@ from models.errors import EsciError, StoreError
 from models.states.draft import LockedDraft, require_name
 from models.states.file_lock import FileLock
 from models.states.guard import Guard
-from models.states.protocol import Digests, Stamped, StoreHealth
+from models.states.protocol import Digests, Edition, Named, Stamped, StoreHealth
 from models.states.records import DIGEST_BYTES, RecordForm, as_bytes, cut
 from models.states.sqlite_file import Readers, drop, look_up, opened_to_write, told, transaction
 from models.vectors.packing import Packed
@@ -74,10 +74,21 @@ class SqliteStates:
 
     def get_many(self, keys: Keys) -> Found:
         """The states of those of `keys` that are in the current snapshot."""
-        return self.look_up(keys, None)
+        return self.get_named(keys).found
 
-    def look_up(self, keys: Keys, number: int | None) -> Found:
-        """The states of those of `keys` that are in the snapshot of that number, or in the current.
+    def edition(self) -> Edition:
+        """The name and number of the snapshot that answers."""
+        return self._guard.ask(self._edition, None)
+
+    def get_named(self, keys: Keys) -> Named:
+        """As `get_many`, with the edition that answered."""
+        nothing = self._form.nothing(keys)
+        if not len(keys):
+            return Named(nothing, None)
+        return self._guard.ask(lambda: self._named(keys), Named(nothing, None))
+
+    def look_up(self, keys: Keys, number: int) -> Found:
+        """The states of those of `keys` that are in the snapshot of that number.
 
         Nothing of one that has gone.
         """
@@ -93,11 +104,12 @@ class SqliteStates:
     def current(self) -> SqliteSnapshot | None:
         """The snapshot that answers."""
         with told(self._path), self._readers.reading() as connection:
-            if connection is None or (number := self._current(connection)) is None:
+            if connection is None or (current := self._current(connection)) is None:
                 return None
-            execute = connection.execute
-            (name,) = execute("SELECT name FROM snapshots WHERE id = ?", (number,)).fetchone()
-            (count,) = execute(f"SELECT count(*) FROM states_{number}").fetchone()  # noqa: S608
+            number, name = current
+            (count,) = connection.execute(
+                f"SELECT count(*) FROM states_{number}"  # noqa: S608
+            ).fetchone()
         return SqliteSnapshot(self, number, name, count)
 
     def begin(self, name: str) -> "SqliteDraft":
@@ -142,23 +154,32 @@ class SqliteStates:
     def _locked(self) -> FileLock:
         return FileLock(self._path.with_name(f".{self._path.name}.{self._member}.lock"), self.where)
 
-    def _current(self, connection: sqlite3.Connection) -> int | None:
-        return _only(
-            connection,
-            "SELECT id FROM snapshots WHERE member = ? AND identity = ? AND is_current",
-            *self._own,
-        )
+    def _current(self, connection: sqlite3.Connection) -> tuple[int, str] | None:
+        """Number and name of the snapshot that answers, out of a few rows."""
+        found: tuple[int, str] | None = connection.execute(
+            "SELECT id, name FROM snapshots WHERE member = ? AND identity = ? AND is_current",
+            self._own,
+        ).fetchone()
+        return found
 
-    def _records(self, keys: Keys, number: int | None) -> tuple[NDArray[np.bool_], Packed]:
-        """Which keys are known, and their records."""
+    def _edition(self) -> str:
         with self._readers.reading() as connection:
-            there = None
-            if connection is not None and number is None:
-                there = self._current(connection)
-            elif connection is not None:
+            return _edition(self._current(connection) if connection else None)
+
+    def _named(self, keys: Keys) -> Named:
+        with self._readers.reading() as connection:
+            if connection is None or (current := self._current(connection)) is None:
+                return Named(self._form.nothing(keys), "")
+            records = look_up(connection, current[0], keys, self._form)
+        return Named(self._form.found(*records), _edition(current))
+
+    def _records(self, keys: Keys, number: int) -> tuple[NDArray[np.bool_], Packed]:
+        """Which keys are known in the snapshot of that number, and their records."""
+        with self._readers.reading() as connection:
+            if connection is not None:
                 there = _only(connection, "SELECT id FROM snapshots WHERE id = ?", number)
-            if connection is not None and there is not None:
-                return look_up(connection, there, keys, self._form)
+                if there is not None:
+                    return look_up(connection, there, keys, self._form)
         return np.zeros(len(keys), bool), self._form.read(b"")
 
 
@@ -254,6 +275,11 @@ class SqliteDraft(LockedDraft):
             (*self._own, self._number),
         )
         return [number for (number,) in found]
+
+
+def _edition(current: tuple[int, str] | None) -> str:
+    """What names a snapshot of that number and name; no number comes twice in a file."""
+    return f"{current[1]}.{current[0]}" if current else ""
 
 
 def _only(connection: sqlite3.Connection, statement: str, *values: str | int | None) -> int | None:

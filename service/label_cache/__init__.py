@@ -8,6 +8,7 @@ from service.label_cache.memory import MemoryLabelCache
 from service.label_cache.protocol import (
     CacheHealth,
     LabelCache,
+    keys_amid,
     label_keys,
     pack,
     sound,
@@ -16,7 +17,16 @@ from service.label_cache.protocol import (
 from service.label_cache.redis import RedisLabelCache
 from service.label_cache.sqlite import SqliteLabelCache
 
-__all__ = ["CacheHealth", "LabelCache", "label_keys", "open_label_cache", "pack", "sound", "unpack"]
+__all__ = [
+    "CacheHealth",
+    "LabelCache",
+    "keys_amid",
+    "label_keys",
+    "open_label_cache",
+    "pack",
+    "sound",
+    "unpack",
+]
 
 
 def open_label_cache(

@@ -1,5 +1,6 @@
 """What a label cache is: the one contract every store keeps."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -16,6 +17,7 @@ from models.pairs import Pairs
 # labels with them; the key and what a store needs around it weigh more than the eight bytes saved.
 _NUMBER: Final = np.dtype("<f4")
 ANSWER_BYTES: Final = len(LABELS) * _NUMBER.itemsize
+_RELEASE_BYTES: Final = 8
 # Four float32 that are rounded one by one are this near to one, with room.
 _SUM_TOLERANCE: Final = 1e-4
 
@@ -60,8 +62,21 @@ def label_keys(release_id: str, pairs: Pairs) -> list[bytes]:
     Eight bytes say the release and sixteen the pair, so that what belongs to a release can be told
     by the start of its keys.
     """
-    release = blake2b(release_id.encode(), digest_size=8).digest()
+    release = blake2b(release_id.encode(), digest_size=_RELEASE_BYTES).digest()
     return [release + fingerprint for fingerprint in pairs.fingerprints()]
+
+
+def keys_amid(keys: Sequence[bytes], editions: Mapping[str, str]) -> Sequence[bytes]:
+    """`keys` of answers that were made of these editions of stored states, by member.
+
+    Eight more bytes between the release and the pair say which, so that labels of another edition
+    are out of reach, and age. Where nothing is stored for any member the keys stay as they are.
+    """
+    if not editions:
+        return keys
+    said = json.dumps(sorted(editions.items())).encode()
+    states = blake2b(said, digest_size=8).digest()
+    return [key[:_RELEASE_BYTES] + states + key[_RELEASE_BYTES:] for key in keys]
 
 
 def pack(answers: Probabilities) -> list[bytes]:

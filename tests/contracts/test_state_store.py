@@ -236,6 +236,7 @@ class TestStateStoreContract:
                 asked: VectorSource = source
                 assert asked.identity == IDENTITY
                 assert answered(asked, []) == {}
+            assert store.get_named(keys()).edition is None
             assert current.digests(keys()).digests.tolist() == []
             with store.begin("two") as draft:
                 assert draft.known(keys()).tolist() == []
@@ -315,17 +316,17 @@ class TestStateStoreContract:
     def test_readers_in_many_threads_see_one_snapshot_whole_at_any_time(self, place):
         numbers = list(range(40))
         versions = {expected(numbers, version)[0]: version for version in range(8)}
-        seen: list[int] = []
+        seen: list[tuple[int, str | None]] = []
         done = threading.Event()
         with closing(place.open()) as store, closing(place.open()) as reader:
             fill(store, "v0", numbers, 0)
 
             def read() -> None:
                 while not done.is_set():
-                    found = answered(reader, numbers)
-                    version = versions[found[0]]
-                    assert found == expected(numbers, version)
-                    seen.append(version)
+                    found, edition = reader.get_named(keys(*numbers))
+                    version = versions[found.packed[0].tobytes()]
+                    np.testing.assert_array_equal(found.packed, states(numbers, version))
+                    seen.append((version, edition))
 
             with ThreadPoolExecutor(4) as threads:
                 reading = [threads.submit(read) for _ in range(4)]
@@ -340,8 +341,41 @@ class TestStateStoreContract:
                 for one in reading:
                     one.result()
             assert len(set(seen)) > 4
+            # No answer bears the name of another.
+            assert len(set(seen)) == len({version for version, _ in seen})
+            assert len(set(seen)) == len({edition for _, edition in seen if edition})
             assert answered(reader, numbers) == expected(numbers, 7)
             assert reader.health().troubles == 0
+
+    def test_every_commit_is_another_edition_and_all_readers_name_it_alike(self, place):
+        with closing(place.open()) as store, closing(place.open()) as reader:
+            assert reader.edition() == reader.get_named(keys(1)).edition == ""
+            seen = [""]
+            for name in ("one", "one", "two", "one", "one", "two"):
+                with store.begin(name) as draft:
+                    draft.append(keys(1), digests([1]), states([1]))
+                    assert store.edition() == reader.edition() == seen[-1]
+                    draft.commit(1)
+                with closing(place.open()) as later:
+                    every = (store, reader, later)
+                    said = {one.edition() for one in every}
+                    said |= {one.get_named(keys(1, 2)).edition for one in every}
+                    assert not any(one.health().troubles for one in every)
+                seen += said
+            assert len(set(seen)) == len(seen) == 7
+            assert None not in seen
+            with (
+                closing(place.open(member=next(_names))) as twin,
+                closing(place.open(OTHER)) as other,
+            ):
+                assert twin.edition() == other.edition() == ""
+                fill(twin, "one", [1])
+                fill(other, "one", [1])
+                assert reader.edition() == seen[-1]
+                other.forget_others()
+                assert reader.edition() == reader.get_named(keys(1)).edition == ""
+            left = place.client.keys(f"esci:state:{{{place.member}}}:{IDENTITY}*")
+            assert all(place.client.pttl(key) > 0 for key in left)  # of snapshots before
 
     def test_a_store_that_comes_later_is_noticed(self, place):
         with closing(place.open()) as reader:
@@ -591,15 +625,26 @@ class TestFolder:
         fill(writer, "two", range(9), version=1)
         whole = pointer.read_text()
         pointer.write_text(json.dumps({**json.loads(whole), "snapshot": "absent.a"}))
+        before = reader.edition()
         for _ in range(5):
             assert answered(reader, range(9)) == expected(range(9))
+            assert reader.get_named(keys(1)).edition == reader.edition() == before
         assert reader.health() == StoreHealth("folder", healthy=False, troubles=Breaker.FAILURES)
         with pytest.raises(ReleaseError, match="esci precompute"):
             writer.current()
         pointer.write_text(whole)
         clock.now += Breaker.FIRST_PAUSE_SECONDS + 0.01
         assert answered(reader, range(9)) == expected(range(9), 1)
+        assert reader.edition() not in {before, "", None}
         assert reader.health().healthy
+
+    def test_a_folder_that_cannot_be_looked_into_names_no_edition(self, tmp_path):
+        (tmp_path / "states").symlink_to(tmp_path / "states")
+        store = open_states(str(tmp_path / "states"), "gnn", IDENTITY, PACKING)
+        assert store.edition() is None
+        assert store.get_named(keys(1)).edition is None
+        assert answered(store, [1]) == {}
+        assert store.health().troubles >= Breaker.FAILURES
 
     def test_states_that_have_rotted_are_served_to_nobody_and_computed_again(self, tmp_path):
         store = open_states(str(tmp_path), "gnn", IDENTITY, PACKING)
@@ -609,7 +654,9 @@ class TestFolder:
         content[-3] ^= 1  # another number, and a finite one
         rows.write_bytes(content)
         again = open_states(str(tmp_path), "gnn", IDENTITY, PACKING)
-        assert answered(again, range(9)) == {}
+        found, edition = again.get_named(keys(*range(9)))
+        assert not found.known.any()
+        assert edition is None
         assert again.health().troubles > 0
         with again.begin("one") as draft:
             assert not draft.take_over(keys(*range(9)), digests(range(9))).any()
@@ -683,7 +730,10 @@ class TestFolder:
         (pointer,) = tmp_path.glob("gnn-*/current.json")
         pointer.write_text(content)
         assert answered(store, range(3)) == expected(range(3))
-        assert answered(open_states(str(tmp_path), "gnn", IDENTITY, PACKING), range(3)) == {}
+        assert store.edition()
+        later = open_states(str(tmp_path), "gnn", IDENTITY, PACKING)
+        assert answered(later, range(3)) == {}
+        assert later.edition() is None
         for use in (store.current, lambda: store.begin("two")):
             with pytest.raises((ReleaseError, DataError), match=r"current\.json"):
                 use()
@@ -729,6 +779,7 @@ class TestSqlite:
         with closing(self.open(tmp_path, clock=clock)) as store:
             for _ in range(5):
                 assert answered(store, [1]) == {}
+                assert store.edition() is store.get_named(keys(1)).edition is None
             assert store.health() == StoreHealth("sqlite", False, Breaker.FAILURES)
             for use in (store.current, lambda: store.begin("one"), store.forget_others):
                 with pytest.raises(StoreError, match=r"are damaged .*remove it"):
@@ -760,6 +811,7 @@ class TestSqlite:
             assert answered(store, [1]) == expected([1], 1)
             self.path(tmp_path).unlink()
             assert answered(store, [1]) == {}
+            assert store.edition() == ""
 
     def test_a_record_of_another_length_or_kind_is_unknown(self, tmp_path):
         place = Place("sqlite", tmp_path, None, "gnn")
@@ -896,6 +948,11 @@ class TestRedis:
                     numbers = range(start, start + 100)
                     assert answered(reader, numbers) == expected([n for n in numbers if n < 500])
                     assert wire.round_trips == 1
+                reader.edition()
+                wire.forget()
+                assert reader.edition() == store.edition()
+                assert wire.round_trips == 1
+                assert wire.asked_bytes + wire.answered_bytes < 600
                 # A switch in between costs none either.
                 fill(store, "two", range(500), version=1)
                 wire.forget()
@@ -916,7 +973,10 @@ class TestRedis:
                     fill(store, "two", numbers, version=1)
 
             wire.before = switch
-            assert answered(reader, numbers) == (expected(numbers) if first else {})
+            before = store.edition()
+            found, edition = reader.get_named(keys(*numbers))
+            np.testing.assert_array_equal(found.packed, states(numbers if first else []))
+            assert edition == before
             assert wire.round_trips == (2 if first else 1)
             wire.before = None
             if first:
@@ -1076,11 +1136,14 @@ class TestRedis:
         try:
             for _ in range(5):
                 assert answered(store, [1]) == {}
+                assert store.edition() is store.get_named(keys(1)).edition is None
             assert store.health() == StoreHealth("redis", False, Breaker.FAILURES)
             server.start()
             fill(store, "one", [1])
             assert answered(store, [1]) == {}
+            assert store.edition() is None
             clock.now += Breaker.FIRST_PAUSE_SECONDS + 0.01
+            assert store.edition()
             assert answered(store, [1]) == expected([1])
             assert store.health().healthy
             server.stop()
@@ -1096,6 +1159,8 @@ class TestRedis:
                 started = time.monotonic()
                 assert answered(store, [1]) == {}
                 assert 0.09 < time.monotonic() - started < 0.4
+                assert store.edition() is None
+                assert time.monotonic() - started < 0.8
 
     def test_a_writer_is_told_that_redis_is_away_and_no_password(self, monkeypatch):
         monkeypatch.setattr("models.states.redis._WRITE_TRIALS", 1)

@@ -294,6 +294,19 @@ class TestServing:
         assert np.abs(stored - computed).max() < 0.3
         assert np.corrcoef(stored.ravel(), computed.ravel())[0, 1] > 0.9
 
+    def test_a_new_snapshot_is_answered_of_at_once(self, made, where, tmp_path):
+        body = self.body(made, PRODUCTS)
+        given = {"release": made.registry, "port": 0, "cache": "memory://", "states": where}
+        with running(Settings(**given)) as address:
+            before = self.ask(address, body)
+            changed = with_more_clicks(made.data, tmp_path / "changed")
+            precompute(made.registry, changed, states=where, threads=1)
+            after = self.ask(address, body)
+        with running(Settings(**given)) as address:
+            cold = self.ask(address, body)
+        assert (after != before).any()
+        np.testing.assert_array_equal(after, cold)
+
     def test_products_that_are_not_stored_are_computed(self, made, where):
         body = json.loads(self.body(made, 10))
         for product in body["products"][::2]:
