@@ -36,8 +36,9 @@ import numpy as np
 from benchmarks.process import peak_mebibytes, run_module
 from models.graphs.adjacency import Adjacency
 from models.graphs.building import build_graphs
+from models.graphs.channels import channels
 from models.graphs.features.hashed import HashedText
-from models.graphs.graph import Graph, channels
+from models.graphs.graph import Graph
 from models.graphs.keys import mixed
 from models.graphs.options import GraphOptions
 from models.graphs.sampler import Draw, Exclusion, sample
@@ -343,7 +344,8 @@ def training(asked: argparse.Namespace) -> dict[str, Any]:
     """An epoch over the judged pairs of a dataset, and what came before it."""
     import torch
 
-    from models.graphs.fitting import Comparing, GraphTask, Material
+    from models.graphs.fitting import Comparing, GraphTask
+    from models.graphs.material import Material
     from models.graphs.networks import GraphNetwork
     from models.members.gnn import GnnOptions, neighbourhoods
     from models.training.loop import train
@@ -367,8 +369,8 @@ def training(asked: argparse.Namespace) -> dict[str, Any]:
     task = GraphTask(
         Comparing(network, ComparisonHead(WIDTH, WIDTH, options.dropout)),
         nearby,
-        Material.of(pairs, features, nearby),
-        Material.of(nothing, features, nearby),
+        Material.of(pairs, features, nearby, around.products),
+        Material.of(nothing, features, nearby, around.products),
         (pairs, nothing),
         options.classification,
         transductive=False,

@@ -135,3 +135,24 @@ def file_sha256(path: Path) -> str:
         while block := source.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def file_digests(folder: Path, *, but: str) -> dict[str, str]:
+    """SHA-256 of every file below `folder` by its path there, of all `but` one."""
+    return {
+        path.relative_to(folder).as_posix(): file_sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / but
+    }
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone among all that lock the file `path`, which is made and stays; waits for the others."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

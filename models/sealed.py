@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 from pydantic import ValidationError
 
 from models.errors import EsciError, ReleaseError
-from models.files import atomic_file, file_sha256, write_json
+from models.files import atomic_file, file_digests, file_sha256, write_json
 from models.labels import LABELS
 from models.pairs import LabelledPairs
 from models.saved_member import ABOUT, read_about
@@ -71,11 +71,7 @@ def seal(
         "labels": list(LABELS),
         "options": options,
         "made": dict(made),
-        "files": {
-            path.relative_to(folder).as_posix(): file_sha256(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and path != folder / ABOUT
-        },
+        "files": file_digests(folder, but=ABOUT),
     }
     write_json(folder / ABOUT, about)
     # As it will be read: tuples become lists.

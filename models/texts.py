@@ -66,6 +66,17 @@ class Texts:
 
     __hash__ = None  # type: ignore[assignment]  # equal by content and large: not a key
 
+    def same(self, other: "Texts") -> NDArray[np.bool_]:
+        """Whether each text is the one in its place in `other`, which has as many."""
+        found = np.asarray(self.lengths() == other.lengths())
+        if found.all() and np.array_equal(self.own(), other.own()):
+            return found
+        return np.fromiter((a == b for a, b in zip(self, other, strict=True)), bool, len(self))
+
+    def own(self) -> NDArray[np.uint8]:
+        """The bytes of the texts: `data` may hold others before and after them."""
+        return self.data[self.offsets[0] : self.offsets[-1]]
+
     def lengths(self) -> NDArray[np.int64]:
         """Bytes of each text."""
         return np.diff(self.offsets)

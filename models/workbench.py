@@ -8,8 +8,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from models.files import scratch_folder
+from models.errors import DataError
+from models.files import (
+    atomic_folder,
+    file_digests,
+    locked,
+    read_json,
+    scratch_folder,
+    write_json,
+)
 from models.surroundings import Surroundings
+
+_WHOLE: Final = "whole.json"  # written last: the digests of all that is shared beside it
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,8 @@ class Workbench:
     surroundings: Callable[[], Surroundings] | None = None
     # Where members lie that the same run has trained before, on the same pairs.
     members: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
+    # Where the fits of one run leave what they have in common; None: each makes its own.
+    common: Path | None = None
 
     def scratch(self, name: str) -> AbstractContextManager[Path]:
         """An empty folder for what takes room meanwhile, gone when the block ends.
@@ -52,6 +64,30 @@ class Workbench:
         an earlier one is removed by the next.
         """
         return scratch_folder(self.folder or Path(tempfile.gettempdir()), name)
+
+    def shared(self, identity: str, write: Callable[[Path], None]) -> Path:
+        """The folder of what `write` puts into an empty one, which happens once for `identity`.
+
+        It must name all that decides what is written. Others that ask meanwhile wait. What a kill
+        left is made again, and so is what is damaged. Only where there is something in common.
+        """
+        if self.common is None:
+            raise ValueError("this bench has no folder for what fits have in common")
+        folder = self.common / identity
+        with locked(self.common / f"{identity}.lock"):
+            if not _is_whole(folder):
+                with atomic_folder(folder) as scratch:
+                    write(scratch)
+                    write_json(scratch / _WHOLE, file_digests(scratch, but=_WHOLE))
+        return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder that is shared holds what was written to it."""
+    try:
+        return bool(read_json(folder / _WHOLE) == file_digests(folder, but=_WHOLE))
+    except DataError:
+        return False
 
 
 NO_WORKBENCH: Final = Workbench()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,10 @@ class Adjacency:
     def wide_indices(self) -> NDArray[np.int64]:
         """`indices` as wide as `indptr`, for a library that wants them so; kept once made."""
         return self.indices.astype(np.int64)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What makes it again, by the names of the fields."""
+        return {"indptr": self.indptr, "indices": self.indices, "weights": self.weights}
 
     def degrees(self) -> NDArray[np.int64]:
         """Neighbours of each node."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.graphs.adjacency import NodeRows
-from models.graphs.graph import Channel
+from models.graphs.channels import Channel
 from models.graphs.keys import NodeKeys
 from models.graphs.sampler import Draw, Exclusion, allowed_degrees, sample
 
@@ -43,6 +43,11 @@ class Blocks:
     rows: NodeRows  # of the graph; -1 of an asked node that is not in it
     sizes: tuple[int, ...]  # nodes of each layer, from all of `rows` down to those asked for
     layers: Sequence[Sequence[Heard]]  # (layers, channels)
+
+    def hears(self) -> NDArray[np.bool_]:
+        """Whether each node that is asked for hears anybody."""
+        counts = [heard.counts for heard in self.layers[-1]]
+        return np.asarray(np.sum(counts, axis=0) > 0)
 
 
 def gather(

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
@@ -9,17 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ReleaseError
-from models.files import atomic_file
 from models.graphs.adjacency import Adjacency
+from models.graphs.arrays import mapped, save_array
 from models.graphs.features.source import FeatureSource
-from models.graphs.graph import Graph, mapped
+from models.graphs.graph import Graph
 from models.graphs.keys import NodeKeys, mixed, product_node_keys, query_node_keys
 from models.graphs.options import DERIVED, SAME_BRAND, SIMILAR, GraphOptions, relation_names
+from models.graphs.sharing import Arrays, Sharing
 from models.locales import LOCALES, Locale
 from models.pairs import Pairs, Products, Queries
 from models.surroundings import NO_DAY, Behaviours, Links, Surroundings
 from models.text import fold
 from models.texts import Texts
+from models.typed import plain
 
 _ARRAYS: Final = ("features.npy", "names.data.npy", "names.offsets.npy")
 _KINDS: Final = ("<f2", "|u1", "<i8")
@@ -46,8 +49,7 @@ class FeaturedGraph:
         folder.mkdir(parents=True, exist_ok=True)
         arrays: tuple[NDArray[Any], ...] = (self.features, self.names.data, self.names.offsets)
         for name, array in zip(_ARRAYS, arrays, strict=True):
-            with atomic_file(folder / name) as scratch, scratch.open("wb") as target:
-                np.save(target, array, allow_pickle=False)
+            save_array(folder / name, array)
         self.graph.save(folder)
 
     @classmethod
@@ -89,21 +91,31 @@ def build_graphs(
     features: FeatureSource,
     hidden: Collection[str],
     relations: Sequence[str] | None = None,
+    sharing: Sharing | None = None,
 ) -> dict[Locale, FeaturedGraph]:
     """A graph of each locale that has products; no edge leads to a hidden query.
 
     Without `relations` the options say which, and one that the data lacks is an error; given, one
-    without a row is empty.
+    without a row is empty. By `sharing`, of the same surroundings, what others have made is taken.
     """
     if relations is None:
         relations = relation_names(options.relations, surroundings)
+    sharing = sharing or Sharing(surroundings)
     queries = _Asked.of(surroundings, hidden)
     found = {}
     for code, locale in enumerate(LOCALES):
         product_rows = np.flatnonzero(surroundings.products.locales == code)
         if len(product_rows):
-            nodes = _Nodes.of(surroundings.products, product_rows, queries.within(code), features)
-            found[locale] = nodes.graph(locale, relations, surroundings, options)
+            # What decides nodes, their rows and what they start from, besides the surroundings.
+            decides = (locale, sorted(hidden), features.identity)
+            products, asked = surroundings.products.take(product_rows), queries.within(code)
+            vectors = sharing.arrays(
+                partial(_vectors, features, products, asked.queries), "features", *decides
+            )
+            nodes = _Nodes.of(
+                len(surroundings.products), product_rows, products, asked, vectors["features"]
+            )
+            found[locale] = nodes.graph(locale, relations, options, sharing, decides)
     return found
 
 
@@ -156,26 +168,20 @@ class _Nodes:
     @classmethod
     def of(
         cls,
-        catalogue: Products,
+        catalogue: int,
         product_rows: NDArray[np.int64],
+        products: Products,
         asked: _Asked,
-        features: FeatureSource,
+        features: NDArray[np.float16],
     ) -> Self:
-        products = catalogue.take(product_rows)
-        at_product = np.full(len(catalogue), -1, np.int64)
+        at_product = np.full(catalogue, -1, np.int64)
         at_product[product_rows] = np.arange(len(products))
         of_behaviours, of_lists = asked.places(asked.of_behaviours), asked.places(asked.of_lists)
-        count = len(products)
-        vectors = np.empty((count + len(asked.queries), features.width), np.float16)
-        for part in _blocks(count):
-            vectors[part] = features.of_products(products.take(part))
-        for part in _blocks(len(asked.queries)):
-            vectors[count + part] = features.of_queries(asked.queries.take(part))
         return cls(
             keys=np.concatenate([product_node_keys(products), asked.keys]),
             products=products,
             names=Texts.of([*products.ids, *asked.queries.texts]),
-            features=vectors,
+            features=features,
             at_product=at_product,
             at_behaviour_query=np.where(of_behaviours < 0, -1, of_behaviours + len(products)),
             at_listed_query=np.where(of_lists < 0, -1, of_lists + len(products)),
@@ -185,12 +191,19 @@ class _Nodes:
         self,
         locale: Locale,
         relations: Sequence[str],
-        surroundings: Surroundings,
         options: GraphOptions,
+        sharing: Sharing,
+        decides: Sequence[object],
     ) -> FeaturedGraph:
+        counted = {key: value for key, value in plain(options).items() if key != "relations"}
+
+        def edges(name: str) -> Arrays:
+            found = self._edges(name, sharing.surroundings, options)
+            return Adjacency.of_edges(*found, len(self.keys), options.most_neighbours).arrays()
+
         built = {
-            name: Adjacency.of_edges(
-                *self._edges(name, surroundings, options), len(self.keys), options.most_neighbours
+            name: Adjacency(
+                **sharing.arrays(partial(edges, name), "edges", name, counted, *decides)
             )
             for name in relations
         }
@@ -261,6 +274,17 @@ class _Nodes:
         # Where fewer are found faiss says -1; of equal products one may be found for itself.
         chosen = (found.ravel() >= 0) & (cosines.ravel() > 0)
         return ends[chosen], found.ravel()[chosen], cosines.ravel()[chosen]
+
+
+def _vectors(features: FeatureSource, products: Products, queries: Queries) -> Arrays:
+    """What each node starts from: products, then queries."""
+    count = len(products)
+    vectors = np.empty((count + len(queries), features.width), np.float16)
+    for part in _blocks(count):
+        vectors[part] = features.of_products(products.take(part))
+    for part in _blocks(len(queries)):
+        vectors[count + part] = features.of_queries(queries.take(part))
+    return {"features": vectors}
 
 
 def _one_each(keys: NodeKeys, texts: Texts) -> NDArray[np.int64]:

@@ -2,26 +2,38 @@
 
 What is left out is an edge that the product hears (transductively the query too), or all edges of
 a relation; the others stay as they were sampled. Effects of single edges need not add up.
+
+A stored state does not say what it was computed from. Where one answers, its logits are told, and
+beside them those of the member's own graph, of which everything else is said.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.graphs.blocks import Blocks, Heard
 from models.graphs.keys import product_node_keys, query_node_keys
-from models.graphs.served import Neighbourhoods, ServedGraphs, rounded
+from models.graphs.neighbourhoods import Neighbourhoods
+from models.graphs.served import ServedGraphs, rounded
 from models.locales import LOCALES
 from models.member import Logits
 from models.pairs import Pairs
+from models.vectors.packing import Packed
 
 _SECONDS: Final = 0.05  # of a request's time, unless told otherwise
 _ASKED: Final = 2  # nodes: the query, then the product
+_ONLY: Final = np.zeros(1, np.int64)
+
+Effect: TypeAlias = tuple[float, ...] | None
+"""Logits with something less logits without, in the order of LABELS.
+
+None where the member would say nothing of the pair without it.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,7 @@ class Neighbour:
     kind: str  # "product" or "query"
     name: str  # a product id, or the text of a query
     weights: dict[str, float]  # in each relation that the edge is in
-    effect: tuple[float, ...]  # logits with it less logits without, in the order of LABELS
+    effect: Effect
 
 
 @dataclass(frozen=True)
@@ -41,14 +53,20 @@ class Relation:
 
     name: str
     edges: int
-    effect: tuple[float, ...]
+    effect: Effect
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was heard around one pair, what moved most first."""
+    """What was heard around one pair, what moved most first; nothing where nothing is said."""
 
-    logits: tuple[float, ...]
+    logits: tuple[float, ...] | None  # as the member answers; None where it says nothing
+    # Whether a stored state of the product answered. Neighbours and relations are always those of
+    # the member's own graph, which may be an older one than that of the state.
+    stored: bool
+    # What the member would answer by its own graph: what effects are measured from. Unless a stored
+    # state answered these are `logits`, and the farther from them, the less the rest explains.
+    by_graph: tuple[float, ...] | None
     neighbours: Sequence[Neighbour]
     relations: Sequence[Relation]
     complete: bool  # whether time sufficed for every neighbour; the heaviest come first
@@ -57,35 +75,47 @@ class Explanation:
 def explain(served: ServedGraphs, pair: Pairs, seconds: float = _SECONDS) -> Explanation:
     """The explanation of the one pair in `pair`, as far as it gets in so many seconds.
 
-    Relations are looked at first, of which there are few.
+    Relations are looked at first, of which there are few. The product counts as one asked for.
     """
     started = time.monotonic()
     around = _Around.of(served, pair)
-    logits = around.logits(around.blocks)
+    by_graph = around.logits(around.blocks)
+    stored = around.stored()
+    answered = by_graph if stored is None else around.logits(around.blocks, stored)
+    relations: list[Relation] = []
+    neighbours: list[Neighbour] = []
+    complete = True
 
-    def effect(blocks: Blocks) -> tuple[float, ...]:
-        return tuple((logits - around.logits(blocks)).tolist())
+    def effect(blocks: Blocks) -> Effect:
+        return _said(by_graph - around.logits(blocks))
 
-    relations = [
-        Relation(name, edges, effect(blocks)) for name, edges, blocks in around.relations()
-    ]
-    neighbours, complete = [], True
-    for neighbour, blocks in around.neighbours():
-        if time.monotonic() - started > seconds:
-            complete = False
-            break
-        neighbours.append(replace(neighbour, effect=effect(blocks)))
+    if _said(answered) and _said(by_graph):
+        relations = [
+            Relation(name, edges, effect(blocks)) for name, edges, blocks in around.relations()
+        ]
+        for neighbour, blocks in around.neighbours():
+            if time.monotonic() - started > seconds:
+                complete = False
+                break
+            neighbours.append(replace(neighbour, effect=effect(blocks)))
     return Explanation(
-        tuple(logits.tolist()),
+        _said(answered),
+        stored is not None,
+        _said(by_graph),
         sorted(neighbours, key=lambda one: -_size(one.effect)),
         sorted(relations, key=lambda one: -_size(one.effect)),
         complete,
     )
 
 
-def _size(effect: Sequence[float]) -> float:
+def _said(logits: Logits) -> tuple[float, ...] | None:
+    """The numbers; None of those that say nothing."""
+    return None if np.isnan(logits).any() else tuple(logits.tolist())
+
+
+def _size(effect: Effect) -> float:
     """How far an effect moves the labels against each other: a shift of all of them is none."""
-    return max(effect) - min(effect)
+    return max(effect) - min(effect) if effect else np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +123,7 @@ class _Around:
     """A pair in its graph: its query is the first node asked for, its product the second."""
 
     served: ServedGraphs
+    named: Pairs
     neighbourhoods: Neighbourhoods
     blocks: Blocks
     features: NDArray[np.float32]
@@ -101,30 +132,34 @@ class _Around:
     @classmethod
     def of(cls, served: ServedGraphs, pair: Pairs) -> "_Around":
         named = pair.compact().read_in_product_locales()
-        locale = LOCALES[int(named.products.locales[0])]
-        known = served.neighbourhoods.get(locale)
-        within = known or next(iter(served.neighbourhoods.values()))
+        within = served.within(LOCALES[int(named.products.locales[0])])
+        graph = within.featured.graph
         asked = np.full(2, -1, np.int64)
-        if known:
-            graph = known.featured.graph
-            asked[1] = graph.rows_of(product_node_keys(named.products))[0]
-            if served.transductive:
-                asked[0] = graph.rows_of(query_node_keys(named.queries))[0]
+        asked[1] = graph.rows_of(product_node_keys(named.products))[0]
+        if served.transductive:
+            asked[0] = graph.rows_of(query_node_keys(named.queries))[0]
         blocks = within.around(asked)
         own = np.concatenate(
             [served.features.of_queries(named.queries), served.features.of_products(named.products)]
         )
         inputs = within.inputs(blocks, rounded(own), np.array([True, False]))
-        return cls(served, within, blocks, *inputs)
+        return cls(served, named, within, blocks, *inputs)
 
-    def logits(self, blocks: Blocks) -> Logits:
-        """The four logits of the pair."""
+    def logits(self, blocks: Blocks, stored: Packed | None = None) -> Logits:
+        """The four logits of the pair by what these blocks let it hear.
+
+        With a `stored` state of the product they let the query alone hear it.
+        """
         served = self.served
         states = served.network.states(self.features, self.is_query, blocks)
-        product = served.packing.unpack(served.packing.pack(states[1:]))
-        zero = np.zeros(1, np.int64)
-        found: Logits = served.head.logits(states[:1], product, zero, zero)[0]
+        product = served.packed(states[1:], blocks.hears()[1:]) if stored is None else stored
+        found: Logits = served.compared(states[:1], product, _ONLY, _ONLY)[0]
         return found
+
+    def stored(self) -> Packed | None:
+        """The stored state of the product; None where none is known."""
+        found = self.served.looked_up(self.named.products).packed
+        return found if len(found) else None
 
     def relations(self) -> Iterator[tuple[str, int, Blocks]]:
         """Each relation with its edges into the pair, and the blocks without those."""
@@ -151,7 +186,7 @@ class _Around:
                     kind="query" if row >= featured.graph.products else "product",
                     name=featured.names[row],
                     weights={name: weight for name, weight in weights if weight > 0},
-                    effect=(),
+                    effect=None,
                 )
                 found.append((neighbour, number, int(source), int(hearer)))
         found.sort(key=lambda each: -sum(each[0].weights.values()))

@@ -1,24 +1,21 @@
 """Trains the network and the head of a graph member on labelled pairs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.graphs.adjacency import NodeRows
-from models.graphs.features.source import FeatureSource
-from models.graphs.keys import product_node_keys, query_node_keys
+from models.graphs.material import Material
+from models.graphs.neighbourhoods import Neighbourhoods
 from models.graphs.networks import GraphNetwork
 from models.graphs.sampler import Draw, Exclusion
-from models.graphs.served import Neighbourhoods, rounded
 from models.labels import LABELS
 from models.locales import LOCALES, Locale
 from models.member import Logits
-from models.pairs import LabelledPairs, Pairs
+from models.pairs import LabelledPairs
 from models.training.classification import (
     classification_loss,
     classification_metrics,
@@ -28,7 +25,6 @@ from models.training.classification import (
 from models.training.options import ClassificationOptions
 from models.training.task import ParameterGroup
 from models.vectors.comparison import ComparisonHead
-from models.vectors.packing import Vectors
 
 _ANSWERED: Final = 1024  # pairs at a time
 _LARGEST_DRAW: Final = 2**62
@@ -45,49 +41,6 @@ class Comparing(nn.Module):
     def groups(self) -> list[ParameterGroup]:
         """What learns: all of it, at one rate."""
         return [ParameterGroup(0, list(self.parameters()))]
-
-
-@dataclass(frozen=True, eq=False)
-class Ends:
-    """Queries or products of the pairs: what each starts from, and its row in its graph."""
-
-    features: Vectors
-    rows: NodeRows  # -1 of what is in no graph
-
-
-@dataclass(frozen=True, eq=False)
-class Material:
-    """Pairs over the ends that they name, everything that takes text read once."""
-
-    queries: Ends
-    products: Ends
-    query_rows: NDArray[np.int64]  # (pairs,)
-    product_rows: NDArray[np.int64]  # (pairs,)
-    locales: NDArray[np.int8]  # (pairs,)
-
-    @classmethod
-    def of(
-        cls, pairs: Pairs, features: FeatureSource, around: Mapping[Locale, Neighbourhoods]
-    ) -> Self:
-        """The material of `pairs`; only those of locales that have a graph can be taught."""
-        named = pairs.compact().read_in_product_locales()
-        rows = {}
-        for name, locales, keys in (
-            ("query", named.queries.locales, query_node_keys(named.queries)),
-            ("product", named.products.locales, product_node_keys(named.products)),
-        ):
-            found = np.full(len(keys), -1, np.int64)
-            for locale, neighbourhoods in around.items():
-                mine = locales == LOCALES.index(locale)
-                found[mine] = neighbourhoods.featured.graph.rows_of(keys[mine])
-            rows[name] = found
-        return cls(
-            Ends(rounded(features.of_queries(named.queries)), rows["query"]),
-            Ends(rounded(features.of_products(named.products)), rows["product"]),
-            named.query_rows.astype(np.int64),
-            named.product_rows.astype(np.int64),
-            named.locales(),
-        )
 
 
 class GraphTask:
@@ -191,7 +144,7 @@ class GraphTask:
         heard_by = material.products.rows[products]
         draw, excluded = None, None
         if drawn is not None:
-            draw = Draw(drawn, around.draw.by, passing=True)
+            draw = Draw(drawn, around.hearing.draw.by, passing=True)
             if not self._transductive:
                 hidden = np.zeros(len(around.featured.graph), bool)
                 hidden[in_graph[in_graph >= 0]] = True

@@ -8,19 +8,20 @@
 Arrays are mapped: a graph of ten million edges is open at once, and processes share its pages.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from models.errors import DataError, EsciError, ReleaseError
-from models.files import atomic_file, file_sha256, read_json, write_json
+from models.files import file_sha256, read_json, write_json
 from models.graphs.adjacency import Adjacency, NodeRows
+from models.graphs.arrays import mapped, save_array
 from models.graphs.keys import NodeKeys
 from models.locales import Locale
 from models.typed import STRICT, complaints, parse, plain
@@ -28,7 +29,7 @@ from models.typed import STRICT, complaints, parse, plain
 GRAPH_FILE: Final = "graph.json"
 _FORMAT: Final = 1
 _KEYS: Final = "keys.npy"
-_ARRAYS: Final = ("indptr", "indices", "weights")
+_ARRAYS: Final = {"indptr": "<i8", "indices": "<i4", "weights": "<f4"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +83,9 @@ class Graph:
         (folder / GRAPH_FILE).unlink(missing_ok=True)
         arrays: dict[str, NDArray[Any]] = {_KEYS: self.keys}
         for number, adjacency in enumerate(self.relations.values()):
-            for part in _ARRAYS:
-                arrays[f"{number}.{part}.npy"] = getattr(adjacency, part)
+            arrays |= edge_files(adjacency, str(number))
         for name, array in arrays.items():
-            with atomic_file(folder / name) as scratch, scratch.open("wb") as target:
-                np.save(target, np.asarray(array), allow_pickle=False)
+            save_array(folder / name, array)
         about = _About(
             _FORMAT,
             self.locale,
@@ -112,11 +111,7 @@ class Graph:
             keys = mapped(folder / _KEYS, "<u8")
             relations = {}
             for number, name in enumerate(about.relations):
-                parts = [
-                    mapped(folder / f"{number}.{part}.npy", kind)
-                    for part, kind in zip(_ARRAYS, ("<i8", "<i4", "<f4"), strict=True)
-                ]
-                relations[name] = _checked(Adjacency(*parts), name)
+                relations[name] = open_edges(folder, str(number), name)
             if len(keys) != about.products + about.queries:
                 raise ReleaseError(
                     f"{len(keys)} keys for {about.products} products and {about.queries} queries"
@@ -153,12 +148,15 @@ def _verify(folder: Path, about: _About) -> None:
             raise ReleaseError(f"{name} has SHA-256 {digest} and was written with {expected}")
 
 
-def mapped(path: Path, kind: str, dimensions: int = 1) -> NDArray[Any]:
-    """The array saved in `path`, mapped; OSError or ValueError where that holds another."""
-    array = np.lib.format.open_memmap(path, mode="r")
-    if array.ndim != dimensions or array.dtype != np.dtype(kind):
-        raise ValueError(f"{path.name} holds {array.dtype} of shape {array.shape}")
-    return np.asarray(array)
+def edge_files(adjacency: Adjacency, stem: str) -> dict[str, NDArray[Any]]:
+    """The arrays of an adjacency by the names of their files."""
+    return {f"{stem}.{part}.npy": array for part, array in adjacency.arrays().items()}
+
+
+def open_edges(folder: Path, stem: str, name: str) -> Adjacency:
+    """The adjacency of the relation `name` whose arrays lie in `folder`, mapped."""
+    parts = [mapped(folder / f"{stem}.{part}.npy", kind) for part, kind in _ARRAYS.items()]
+    return _checked(Adjacency(*parts), name)
 
 
 def _checked(adjacency: Adjacency, name: str) -> Adjacency:
@@ -170,48 +168,3 @@ def _checked(adjacency: Adjacency, name: str) -> Adjacency:
     if not ((weights > 0) & (weights < np.inf)).all():
         raise ReleaseError(f"relation {name!r} has weights that are none")
     return adjacency
-
-
-Merging = Literal["together", "apart"]
-
-
-@dataclass(frozen=True, eq=False)
-class Channel:
-    """An adjacency that one convolution hears, with numbers of its own on every edge."""
-
-    relations: tuple[str, ...]
-    adjacency: Adjacency
-    attributes: NDArray[np.float32]  # (edges, relations): log(1 + weight) in each
-
-
-def channels(graph: Graph, relations: Sequence[str], merging: Merging) -> list[Channel]:
-    """The relations as one channel whose weights are added, or as a channel each.
-
-    Together, an edge keeps what each relation says of it: the released code of the paper this
-    follows dropped that, so that its graph of all relations with attributes was that without.
-    """
-    found = [(name, graph.relations[name]) for name in relations]
-    if merging == "apart" or len(found) == 1:
-        return [
-            Channel((name,), adjacency, np.log1p(adjacency.weights)[:, None])
-            for name, adjacency in found
-        ]
-    # Sorted, an edge's relations stand together, and a relation's edges in their own order.
-    runs = [_edge_keys(edges) * len(found) + number for number, (_, edges) in enumerate(found)]
-    keys = np.sort(np.concatenate(runs), kind="stable")  # which merges what is sorted already
-    edges, of_relation = np.divmod(keys, len(found))
-    is_first = np.append(True, edges[1:] != edges[:-1])[: len(edges)]
-    places = np.cumsum(is_first) - 1
-    at, neighbours = np.divmod(edges[is_first], max(len(graph), 1))
-    weights = np.zeros((len(at), len(found)), np.float32)
-    for number, (_, adjacency) in enumerate(found):
-        weights[places[of_relation == number], number] = adjacency.weights
-    indptr = np.zeros(len(graph) + 1, np.int64)
-    np.cumsum(np.bincount(at, minlength=len(graph)), out=indptr[1:])
-    merged = Adjacency(indptr, neighbours.astype(np.int32), weights.sum(axis=1))
-    return [Channel(tuple(name for name, _ in found), merged, np.log1p(weights))]
-
-
-def _edge_keys(adjacency: Adjacency) -> NDArray[np.int64]:
-    hearers = np.repeat(np.arange(adjacency.nodes, dtype=np.int64), adjacency.degrees())
-    return hearers * adjacency.nodes + adjacency.indices

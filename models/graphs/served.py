@@ -15,58 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.graphs.adjacency import NodeRows
-from models.graphs.blocks import Blocks, gather
-from models.graphs.building import FeaturedGraph
+from models.graphs.blocks import Blocks
 from models.graphs.convolutions import ServedNetwork
 from models.graphs.digests import digests
 from models.graphs.features.source import FeatureSource
-from models.graphs.graph import Channel, Merging, channels
 from models.graphs.keys import NodeKeys, product_node_keys, query_node_keys
-from models.graphs.sampler import Draw, Exclusion
+from models.graphs.neighbourhoods import Hearing, Neighbourhoods
 from models.locales import LOCALES, Locale
 from models.member import Logits
 from models.pairs import Pairs, Products, Queries
 from models.states.protocol import Digests
 from models.vectors.head import PairHead
 from models.vectors.packing import Packed, Packing, Vectors
-from models.vectors.source import VectorSource, product_keys
+from models.vectors.source import Found, VectorSource, product_keys
 from models.vectors.tally import Tally
 
 Cold = Literal["text", "nan"]
 
 _BLOCK_NODES: Final = 1 << 13  # asked together: what they hear takes tens of times as much room
-
-
-@dataclass(frozen=True, eq=False)
-class Neighbourhoods:
-    """A graph as one network hears it."""
-
-    featured: FeaturedGraph
-    relations: tuple[str, ...]
-    merging: Merging
-    fan_outs: tuple[int, ...]
-    draw: Draw
-
-    @cached_property
-    def channels(self) -> list[Channel]:
-        """What the convolutions hear."""
-        return channels(self.featured.graph, self.relations, self.merging)
-
-    def around(
-        self, asked: NodeRows, excluded: Exclusion | None = None, draw: Draw | None = None
-    ) -> Blocks:
-        """The blocks for the states of `asked`."""
-        graph = self.featured.graph
-        return gather(self.channels, graph.keys, asked, self.fan_outs, draw or self.draw, excluded)
-
-    def inputs(
-        self, blocks: Blocks, own: Vectors, own_is_query: NDArray[np.bool_]
-    ) -> tuple[Vectors, NDArray[np.bool_]]:
-        """Features and kind of every node of `blocks`; those of the asked ones are given."""
-        heard = blocks.rows[len(own) :]
-        features = np.asarray(self.featured.features[heard], np.float32)
-        is_query = self.featured.graph.is_query(heard)
-        return np.concatenate([own, features]), np.concatenate([own_is_query, is_query])
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +42,7 @@ class ServedGraphs:
     features: FeatureSource
     network: ServedNetwork
     head: PairHead
+    hearing: Hearing
     neighbourhoods: Mapping[Locale, Neighbourhoods]
     transductive: bool
     cold: Cold
@@ -91,27 +58,42 @@ class ServedGraphs:
     def identity(self) -> str:
         """A digest of what decides a state, besides what the graph holds."""
         digest = sha256()
-        some = next(iter(self.neighbourhoods.values()), None)
-        heard = (
-            [some.relations, some.merging, some.fan_outs, some.draw.number, some.draw.by]
-            if some
-            else []
-        )
+        how, draw = self.hearing, self.hearing.draw
+        heard = [how.relations, how.merging, how.fan_outs, draw.number, draw.by]
         said = [self.network.convolution, self.features.identity, self.cold, heard]
         digest.update(json.dumps(said).encode())
         for name, array in sorted(self.network.weights.items()):
             digest.update(name.encode() + array.tobytes())
         return digest.hexdigest()
 
+    @cached_property
+    def _silence(self) -> Neighbourhoods:
+        return self.hearing.silence(self.features.width)
+
+    def within(self, locale: Locale) -> Neighbourhoods:
+        """The graph of a locale; where there is none, one in which nobody hears anybody."""
+        return self.neighbourhoods.get(locale) or self._silence
+
     def logits(self, pairs: Pairs) -> Logits:
         """Four logits per pair; NaN where the product hears nobody and the rule is so."""
         named = pairs.compact().read_in_product_locales()
         packed = self.product_states(named.products)
-        products, queries = self.packing.unpack(packed), self.query_states(named.queries)
-        logits = self.head.logits(queries, products, named.query_rows, named.product_rows)
+        queries = self.query_states(named.queries)
+        return self.compared(queries, packed, named.query_rows, named.product_rows)
+
+    def compared(
+        self,
+        queries: Vectors,
+        packed: Packed,
+        query_rows: NDArray[np.integer],
+        product_rows: NDArray[np.integer],
+    ) -> Logits:
+        """Four logits per pair of a query's state and a packed one; NaN where that says nothing."""
+        products = self.packing.unpack(packed)
+        logits = self.head.logits(queries, products, query_rows, product_rows)
         if self.cold == "nan":
             says = np.asarray(products.any(axis=1))
-            logits[~says[named.product_rows]] = np.nan
+            logits[~says[product_rows]] = np.nan
         return logits
 
     def query_states(self, queries: Queries) -> Vectors:
@@ -125,15 +107,25 @@ class ServedGraphs:
 
     def product_states(self, products: Products) -> Packed:
         """The packed state of each product, from the source where it is known there."""
-        if self.source is None:
-            self.tally.add(stored=0, encoded=len(products))
+        known, stored = self.looked_up(products)
+        if not len(stored):
             return self.computed_states(products)
-        known, stored = self.source.get_many(product_keys(products))
-        self.tally.add(stored=len(stored), encoded=len(products) - len(stored))
         packed = np.empty((len(products), self.packing.stride), np.uint8)
         packed[known] = stored
         packed[~known] = self.computed_states(products.take(np.flatnonzero(~known)))
         return packed
+
+    def looked_up(self, products: Products) -> Found:
+        """The states that the source knows, none without a source; they and the others count."""
+        if self.source is None:
+            found = Found(
+                np.zeros(len(products), bool), np.empty((0, self.packing.stride), np.uint8)
+            )
+        else:
+            found = self.source.get_many(product_keys(products))
+        stored = len(found.packed)
+        self.tally.add(stored=stored, encoded=len(products) - stored)
+        return found
 
     def computed_states(self, products: Products) -> Packed:
         """The packed state of each product, computed now; zeros for one that nothing is said of."""
@@ -156,11 +148,14 @@ class ServedGraphs:
     def _packed(self, count: int, parts: Iterator["_Part"]) -> Packed:
         packed = np.empty((count, self.packing.stride), np.uint8)
         for part in parts:
-            states = part.states(self.network)
-            if self.cold == "nan":
-                states[~part.hears()] = 0
-            packed[part.rows] = self.packing.pack(states)
+            packed[part.rows] = self.packed(part.states(self.network), part.blocks.hears())
         return packed
+
+    def packed(self, states: Vectors, hears: NDArray[np.bool_]) -> Packed:
+        """Products' states as they are stored; zeros for one that nothing is said of."""
+        if self.cold == "nan":
+            states = np.where(hears[:, None], states, np.float32(0))
+        return self.packing.pack(states)
 
     def _product_parts(self, products: Products) -> Iterator["_Part"]:
         keys = product_node_keys(products)
@@ -187,15 +182,13 @@ class ServedGraphs:
         """The nodes of each locale, some at a time, with what they hear."""
         for code, locale in enumerate(LOCALES):
             mine = np.flatnonzero(locales == code)
-            around = self.neighbourhoods.get(locale)
+            around = self.within(locale)
             for start in range(0, len(mine), _BLOCK_NODES):
                 part = mine[start : start + _BLOCK_NODES]
                 asked = np.full(len(part), -1, np.int64)
-                if around and keys is not None:
+                if keys is not None:
                     asked = around.featured.graph.rows_of(keys[part])
-                # Of a locale that no graph was made of, nobody hears anybody: in any graph.
-                within = around or next(iter(self.neighbourhoods.values()))
-                yield _Part.of(part, within, asked, own[part], is_query=is_query)
+                yield _Part.of(part, around, asked, own[part], is_query=is_query)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,11 +216,6 @@ class _Part:
     def states(self, network: ServedNetwork) -> Vectors:
         """The state of each node."""
         return network.states(self.features, self.is_query, self.blocks)
-
-    def hears(self) -> NDArray[np.bool_]:
-        """Whether each node hears anybody."""
-        counts = [heard.counts for heard in self.blocks.layers[-1]]
-        return np.asarray(np.sum(counts, axis=0) > 0)
 
 
 def rounded(features: Vectors) -> Vectors:

@@ -7,7 +7,6 @@ from typing import Final
 
 import numpy as np
 
-from models.errors import ReleaseError
 from models.language.reading.reader import Reader
 from models.language.reading.sequences import Sequences
 from models.language.serving.form import Form
@@ -59,14 +58,6 @@ class ServedTowers:
             self.packing.width,
         ]
         return sha256(json.dumps(decides).encode()).hexdigest()
-
-    def check(self, source: VectorSource) -> None:
-        """Refuse vectors that another tower, or another reader, has made."""
-        if source.identity != self.identity:
-            raise ReleaseError(
-                f"these product vectors were made by {source.identity[:12]} and the product tower "
-                f"here is {self.identity[:12]}: compute them again with this member"
-            )
 
     def open_quickest(self) -> None:
         """Open what makes vectors once `query_variant` is None, so that no request waits for it."""

@@ -4,7 +4,6 @@ It answers with onnxruntime, tokenizers and numpy; torch is there when it is fit
 means is computed once, stored, and looked up.
 """
 
-from copy import copy
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +22,7 @@ from models.language.reading.reader import Reader
 from models.language.served_towers import ServedTowers
 from models.language.serving.form import Form
 from models.language.serving.options import Variant
-from models.member import Cost, Logits, require_fitted, require_pairs
+from models.member import Logits, require_pairs
 from models.pairs import LabelledPairs, Pairs, Products, Queries
 from models.registry import named_extra
 from models.sealed import (
@@ -41,10 +40,9 @@ from models.training.identity import training_identity
 from models.typed import STRICT, parse, plain
 from models.vectors.filling import Tick, fill, unheard
 from models.vectors.head import PairHead
+from models.vectors.looking_up import Answering, LookingUp
 from models.vectors.packing import Packing, Precision, Vectors
-from models.vectors.source import VectorSource
 from models.vectors.store import ProductVectors
-from models.vectors.tally import Counts, Tally
 from models.workbench import NO_WORKBENCH, Standing, Workbench
 
 if TYPE_CHECKING:
@@ -78,8 +76,7 @@ class BiEncoderOptions(LanguageOptions):
         super().__post_init__()
         if self.hidden < 0 or (self.dimensions is not None and self.dimensions < 1):
             raise ConfigError("hidden: expected 0 or more; dimensions: expected 1 or more")
-        if self.classification.distil:
-            raise ConfigError("distil is for cross-encoders; expected 0 for a bi-encoder")
+        self.classification.check_undistilled("bi-encoder")
         if self.metric.is_on and self.training.trained_layers == 0 and self.dimensions is None:
             raise ConfigError(
                 "a metric loss shapes vectors, and with trained_layers 0 nothing of them learns; "
@@ -97,22 +94,14 @@ class BiEncoderOptions(LanguageOptions):
         return replace(known, training=replace(known.training, head_learning_rate=rate))
 
 
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    served: ServedTowers
-    files: Sealed
-
-
-class BiEncoderMember:
+class BiEncoderMember(LookingUp[ServedTowers]):
     """Query and product as unit vectors through a transformer each, compared into four logits."""
 
     Options: ClassVar[type[Any]] = BiEncoderOptions
 
     def __init__(self, name: str = _KIND, options: BiEncoderOptions | None = None) -> None:
-        self.name = name
+        super().__init__(name)
         self.options = options or BiEncoderOptions()
-        self._fitted: _Fitted | None = None
-        self._source: Self | None = None  # that was fitted: its folder goes when it does
 
     @named_extra(_KIND, "be fitted")
     def fit(
@@ -228,10 +217,6 @@ class BiEncoderMember:
         served = self._whole().served
         return served.packing.unpack(served.product_vectors(products))
 
-    def vectors_identity(self) -> str:
-        """The digest of product tower, reader and packing."""
-        return self._whole().served.identity
-
     def precompute(self, products: Products, folder: Path, tick: Tick = unheard) -> ProductVectors:
         """The vectors of `products` in the store in `folder`, with those already there.
 
@@ -244,29 +229,6 @@ class BiEncoderMember:
         fill(store, served.encoded_products, products, tick)
         return store
 
-    def with_vectors(self, source: VectorSource) -> Self:
-        """This member, answering products that `source` knows without encoding them.
-
-        Vectors of another tower, or of this one before it was trained again, are refused.
-        """
-        self._whole().served.check(source)
-        return self._but(source=source)
-
-    def product_counts(self) -> Counts:
-        """Products looked up and encoded since this one was loaded, or made of another.
-
-        Those of `precompute` are not among them.
-        """
-        return self._whole().served.tally.counts
-
-    def cost(self) -> Cost:
-        """What a benchmark measured, zero where none did."""
-        return Cost()
-
-    def save(self, folder: Path) -> None:
-        """Write what was trained, the forms that answer, head, reader and `member.json`."""
-        self._whole().files.copy_to(folder)
-
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The member saved in `folder`, which must stay there: variants are opened when needed."""
@@ -277,19 +239,8 @@ class BiEncoderMember:
             member._fitted = _opened(files, options)
         return member
 
-    def _but(self, **changes: Any) -> Self:
-        """This member with some fields of its served towers changed, counting from nothing."""
-        fitted = self._whole()
-        other = copy(self)
-        other._source = self
-        other._fitted = replace(fitted, served=replace(fitted.served, tally=Tally(), **changes))
-        return other
 
-    def _whole(self) -> _Fitted:
-        return require_fitted(self.name, self._fitted)
-
-
-def _opened(files: Sealed, options: BiEncoderOptions) -> _Fitted:
+def _opened(files: Sealed, options: BiEncoderOptions) -> Answering[ServedTowers]:
     """What answers, from a whole folder."""
 
     def form(name: str) -> Form:
@@ -314,4 +265,4 @@ def _opened(files: Sealed, options: BiEncoderOptions) -> _Fitted:
         query_variant=query_form.known(options.serving.offline),
         product_variant=options.product_variant,
     )
-    return _Fitted(served, files)
+    return Answering(served, files)

@@ -5,9 +5,9 @@ neighbourhood; a small head compares it with the state of a query. It answers wi
 a bi-encoder's engine where it starts from one; torch is there when it is fitted.
 """
 
+import logging
 from collections.abc import Mapping
-from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
@@ -15,20 +15,22 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ConfigError, ReleaseError
+from models.errors import ConfigError, DataError
 from models.files import atomic_file, file_sha256
 from models.graphs.building import FeaturedGraph, build_graphs, hidden_queries
+from models.graphs.channels import Merging, open_channels, save_channels
 from models.graphs.convolutions import Convolution, ServedNetwork
 from models.graphs.explanation import Explanation, explain
-from models.graphs.features.encoded import FOLDER, EncodedText
+from models.graphs.features.encoded import FOLDER, EncodedText, Teachers, teachers
 from models.graphs.features.hashed import HashedText
 from models.graphs.features.source import FeatureSource
-from models.graphs.graph import Merging
+from models.graphs.neighbourhoods import Hearing, Neighbourhoods
 from models.graphs.options import GraphOptions, relation_names
 from models.graphs.sampler import By, Draw
-from models.graphs.served import Cold, Neighbourhoods, ServedGraphs
+from models.graphs.served import Cold, ServedGraphs
+from models.graphs.sharing import Arrays, Sharing
 from models.locales import LOCALES, Locale
-from models.member import Cost, Logits, require_fitted, require_pairs
+from models.member import Logits, require_pairs
 from models.needs import Needs
 from models.pairs import LabelledPairs, Pairs, Products
 from models.registry import named_extra
@@ -41,15 +43,17 @@ from models.training.identity import training_identity
 from models.training.options import ClassificationOptions, TrainingOptions
 from models.typed import STRICT, parse, plain
 from models.vectors.head import PairHead
+from models.vectors.looking_up import Answering, LookingUp
 from models.vectors.packing import Packed, Packing
-from models.vectors.source import VectorSource
-from models.vectors.tally import Counts, Tally
 from models.workbench import NO_WORKBENCH, Workbench
+
+log = logging.getLogger(__name__)
 
 # It rises when a saved member would answer otherwise.
 FORMAT: Final = 1
 _KIND: Final = "gnn"
 _GRAPHS: Final = "graphs"
+_CHANNELS: Final = "channels"  # in the folder of a graph
 _FEATURES: Final = "features"
 _NETWORK: Final = "network.npz"
 _HEAD: Final = "head.npz"
@@ -67,6 +71,9 @@ class GnnOptions:
     # or the name of one that the same run trains before this member. None: hashed TF-IDF and an SVD
     # of that width.
     encoder: str | None = None
+    # Take also an encoder that has learned from other pairs. It may know the labels that the member
+    # will be judged by, which nobody can tell from its folder: then no score means anything.
+    foreign_encoder: bool = False
     features: int = 128
     width: int = 128  # of a state
     fan_outs: tuple[int, ...] = (15, 8)  # neighbours heard at each hop, and so how many hops
@@ -104,8 +111,7 @@ class GnnOptions:
                 raise ConfigError(f"training.{name} is for language members; leave it out")
         if training.learning_rate is None:
             raise ConfigError("training.learning_rate: expected a number, such as 2e-3")
-        if self.classification.distil:
-            raise ConfigError("distil is for cross-encoders; expected 0 for a graph member")
+        self.classification.check_undistilled("graph member")
 
     def needs(self) -> Needs:
         """The bi-encoder that nodes start from, if one is named."""
@@ -121,22 +127,14 @@ class GnnOptions:
         return Needs(sources={"encoder": file_sha256(about)})
 
 
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    served: ServedGraphs
-    files: Sealed
-
-
-class GnnMember:
+class GnnMember(LookingUp[ServedGraphs]):
     """States from sampled neighbourhoods, compared into four logits."""
 
     Options: ClassVar[type[Any]] = GnnOptions
 
     def __init__(self, name: str = _KIND, options: GnnOptions | None = None) -> None:
-        self.name = name
+        super().__init__(name)
         self.options = options or GnnOptions()
-        self._fitted: _Fitted | None = None
-        self._source: Self | None = None  # that was fitted: its folder goes when it does
 
     @named_extra(_KIND, "be fitted")
     def fit(
@@ -150,7 +148,8 @@ class GnnMember:
         # Imported here: what answers must not need them.
         import torch
 
-        from models.graphs.fitting import Comparing, GraphTask, Material
+        from models.graphs.fitting import Comparing, GraphTask
+        from models.graphs.material import Material
         from models.graphs.networks import GraphNetwork
         from models.training.loop import train as run_training
         from models.training.steps.processes import is_first
@@ -160,10 +159,17 @@ class GnnMember:
         self._fitted = None
         options = self.options
         surroundings = bench.surroundings() if bench.surroundings else Surroundings.of(train)
+        if not len(surroundings.products):
+            raise DataError(
+                f"member {self.name!r} has no graph to learn from: the catalogue around its pairs "
+                "holds no product; expected that of the dataset the pairs are of"
+            )
         hidden = hidden_queries(surroundings, options.graph, valid)
-        features = _features(options, surroundings, train, hidden, bench)
+        sharing = Sharing(surroundings, bench)
+        features = _features(options, train, hidden, sharing)
+        taught_by = self._teachers(train, valid, bench)
         relations = relation_names(options.graph.relations, surroundings)
-        graphs = build_graphs(surroundings, options.graph, features, hidden, relations)
+        graphs = build_graphs(surroundings, options.graph, features, hidden, relations, sharing)
         around = neighbourhoods(options, relations, graphs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
@@ -180,8 +186,8 @@ class GnnMember:
         task = GraphTask(
             Comparing(network, head),
             around,
-            Material.of(train, features, around),
-            Material.of(valid, features, around),
+            Material.of(train, features, around, surroundings.products),
+            Material.of(valid, features, around, surroundings.products),
             (train, valid),
             options.classification,
             transductive=options.graph.transductive,
@@ -200,12 +206,13 @@ class GnnMember:
             features,
             network.served(),
             head.weights(),
+            hearing(options, relations),
             around,
             options.graph.transductive,
             options.cold,
         )
         workshop = Workshop(self, self.name, bench)
-        _write(served, graphs, workshop.path)
+        _write(served, workshop.path)
         curve.draw(workshop.path / CURVE)
         made = how_made(
             train=train,
@@ -216,6 +223,7 @@ class GnnMember:
             relations=list(relations),
             graphs={locale: _described(each) for locale, each in graphs.items()},
             hidden_queries=len(hidden),
+            encoder_learned_from=taught_by,
         )
         files = seal(
             workshop.path,
@@ -234,10 +242,6 @@ class GnnMember:
         Products come from the states given to `with_vectors` where they are known there.
         """
         return self._whole().served.logits(pairs)
-
-    def vectors_identity(self) -> str:
-        """A digest of what decides a product's state, besides what the graph holds."""
-        return self._whole().served.identity
 
     def state_packing(self) -> Packing:
         """How a product's state is stored."""
@@ -269,31 +273,13 @@ class GnnMember:
         around = neighbourhoods(options, relations, graphs)
         return self._but(neighbourhoods=around)
 
-    def with_vectors(self, source: VectorSource) -> Self:
-        """This member, answering products that `source` knows without computing their states."""
-        fitted = self._whole()
-        if source.identity != fitted.served.identity:
-            raise ReleaseError(
-                f"these product states were made by {source.identity[:12]} and this member is "
-                f"{fitted.served.identity[:12]}: compute them again with it"
-            )
-        return self._but(source=source)
-
     def explain(self, pair: Pairs, seconds: float = 0.05) -> Explanation:
-        """The neighbours and relations that moved the logits of one pair most."""
+        """The neighbours and relations that moved the logits of one pair most.
+
+        By the graph that this member has; the explanation says whether a stored state answers,
+        whose graph may be another. None of what is answered where the member says nothing.
+        """
         return explain(self._whole().served, pair, seconds)
-
-    def product_counts(self) -> Counts:
-        """Products looked up and computed since this one was loaded, or made of another."""
-        return self._whole().served.tally.counts
-
-    def cost(self) -> Cost:
-        """What a benchmark measured, zero where none did."""
-        return Cost()
-
-    def save(self, folder: Path) -> None:
-        """Write the network, the head, the features, the graphs and `member.json`."""
-        self._whole().files.copy_to(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -305,76 +291,108 @@ class GnnMember:
             member._fitted = _opened(files, options)
         return member
 
-    def _but(self, **changes: Any) -> Self:
-        """This member with some fields of what serves changed, counting from nothing."""
-        fitted = self._whole()
-        other = copy(self)
-        other._source = self
-        other._fitted = replace(fitted, served=replace(fitted.served, tally=Tally(), **changes))
-        return other
-
-    def _whole(self) -> _Fitted:
-        return require_fitted(self.name, self._fitted)
+    def _teachers(
+        self, train: LabelledPairs, valid: LabelledPairs, bench: Workbench
+    ) -> Teachers | None:
+        """What the encoder has learned from, if there is one: other pairs only if that is asked."""
+        folder = _encoder(self.options, bench)
+        if folder is None:
+            return None
+        found = teachers(folder, train, valid)
+        if found == "other pairs" and not self.options.foreign_encoder:
+            raise ConfigError(
+                f"encoder {self.options.encoder!r} of member {self.name!r} has learned from other "
+                "pairs than this fit's, and may know the labels that are to judge it; expected one "
+                "of the same data, split and seed: name a bi_encoder of this run, or set "
+                "foreign_encoder where the pairs that judge are certainly none of its own"
+            )
+        if found != "the same pairs":
+            log.warning(
+                "the encoder of member %s has learned from %s: scores mean something only if the "
+                "pairs that judge are none of those",
+                self.name,
+                "other pairs" if found == "other pairs" else "pairs that its folder does not tell",
+            )
+        return found
 
 
 def neighbourhoods(
     options: GnnOptions, relations: tuple[str, ...], graphs: Mapping[Locale, FeaturedGraph]
 ) -> dict[Locale, Neighbourhoods]:
     """The graphs as the member of `options` hears them."""
+    how = hearing(options, relations)
+    return {locale: how.within(graph) for locale, graph in graphs.items()}
+
+
+def hearing(options: GnnOptions, relations: tuple[str, ...]) -> Hearing:
+    """How the member of `options` hears."""
     merging: Merging = "apart" if options.convolution == "rsage" else "together"
-    draw = Draw(options.seed, options.sample_by)
-    return {
-        locale: Neighbourhoods(graph, relations, merging, options.fan_outs, draw)
-        for locale, graph in graphs.items()
-    }
+    return Hearing(relations, merging, options.fan_outs, Draw(options.seed, options.sample_by))
+
+
+def _encoder(options: GnnOptions, bench: Workbench) -> Path | None:
+    """The folder of the bi-encoder that nodes start from, if they do."""
+    name = options.encoder
+    return None if name is None else bench.members.get(name, Path(name))
 
 
 def _features(
-    options: GnnOptions,
-    surroundings: Surroundings,
-    train: Pairs,
-    hidden: frozenset[str],
-    bench: Workbench,
+    options: GnnOptions, train: Pairs, hidden: frozenset[str], sharing: Sharing
 ) -> FeatureSource:
     """What nodes start from, fitted on the catalogue and on queries that are not to judge."""
-    if options.encoder is not None:
-        return EncodedText.load(bench.members.get(options.encoder, Path(options.encoder)))
+    if (encoder := _encoder(options, sharing.bench)) is not None:
+        return EncodedText.load(encoder)
     asked = train.queries.take(np.unique(train.query_rows))
     shown = [row for row, text in enumerate(asked.texts) if fold(text) not in hidden]
-    return HashedText.fit(
-        asked.take(np.array(shown, np.int64)), surroundings.products, options.features, options.seed
-    )
+    queries = asked.take(np.array(shown, np.int64))
+    width, seed = options.features, options.seed
+
+    def fitted() -> Arrays:
+        return HashedText.fit(queries, sharing.surroundings.products, width, seed).arrays()
+
+    return HashedText(**sharing.arrays(fitted, "hashed", queries, width, seed))
 
 
-def _write(served: ServedGraphs, graphs: Mapping[Locale, FeaturedGraph], folder: Path) -> None:
+def _write(served: ServedGraphs, folder: Path) -> None:
     with atomic_file(folder / _NETWORK) as scratch, scratch.open("wb") as target:
         np.savez(target, allow_pickle=False, **served.network.weights)
     served.head.save(folder / _HEAD)
     served.features.save(folder / _FEATURES)
-    for locale, graph in graphs.items():
-        graph.save(folder / _GRAPHS / locale)
+    for locale, around in served.neighbourhoods.items():
+        around.featured.save(folder / _GRAPHS / locale)
+        save_channels(around.channels, folder / _GRAPHS / locale / _CHANNELS)
 
 
-def _opened(files: Sealed, options: GnnOptions) -> _Fitted:
+def _opened(files: Sealed, options: GnnOptions) -> Answering[ServedGraphs]:
     """What answers, from a whole folder."""
     folder = files.path
     with (folder / _NETWORK).open("rb") as source, np.load(source, allow_pickle=False) as arrays:
         network = ServedNetwork(options.convolution, {name: arrays[name] for name in arrays})
-    graphs: dict[Locale, FeaturedGraph] = {
-        locale: FeaturedGraph.open(folder / _GRAPHS / locale)
+    how = hearing(options, tuple(files.about["made"]["relations"]))
+    around = {
+        locale: _opened_graph(folder / _GRAPHS / locale, how)
         for locale in LOCALES
         if locale in files.about["made"]["graphs"]
     }
-    relations = tuple(files.about["made"]["relations"])
     served = ServedGraphs(
         _opened_features(folder / _FEATURES, options),
         network,
         PairHead.load(folder / _HEAD),
-        neighbourhoods(options, relations, graphs),
+        how,
+        around,
         options.graph.transductive,
         options.cold,
     )
-    return _Fitted(served, files)
+    return Answering(served, files)
+
+
+def _opened_graph(folder: Path, how: Hearing) -> Neighbourhoods:
+    """A graph with its channels; members that were saved without those join them now."""
+    featured, saved = FeaturedGraph.open(folder), folder / _CHANNELS
+    if not saved.is_dir():
+        return how.within(featured)
+    found = open_channels(featured.graph, how.relations, how.merging, saved)
+    return Neighbourhoods(featured, how, found)
 
 
 def _opened_features(folder: Path, options: GnnOptions) -> FeatureSource:

@@ -134,3 +134,8 @@ class ClassificationOptions:
             )
         if self.distil and not 2 <= self.distil <= _MOST_FOLDS:
             raise ConfigError(f"distil {self.distil}: expected 0, or 2 to {_MOST_FOLDS} folds")
+
+    def check_undistilled(self, kind: str) -> None:
+        """Refuse to distil for members of the `kind`, which cannot be distilled."""
+        if self.distil:
+            raise ConfigError(f"distil is for cross-encoders; expected 0 for a {kind}")

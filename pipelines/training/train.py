@@ -128,7 +128,8 @@ def help_train(team: Team, threads: int | None = None) -> None:
                 )
             members = {entry.name: entry for entry in material.config.members}
             before = {name: Path(place) for name, place in task["members"].items()}
-            _fit(members[task["member"]], material, before, Path(task["bench"]))
+            places = _Places(Path(task["bench"]), Path(task["common"]), before)
+            _fit(members[task["member"]], material, places)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,16 +182,28 @@ def _sharing(entry: MemberConfig, team: Team) -> int:
     return team.count if entry.kind in SHARED else 1
 
 
+@dataclass(frozen=True)
+class _Places:
+    """Where a fit keeps what is its own, and finds what it shares."""
+
+    bench: Path
+    common: Path
+    before: Mapping[str, Path]  # the members that were trained before it
+
+
 def _fit(
     entry: MemberConfig,
     material: _Material,
-    before: Mapping[str, Path],
-    bench: Path,
+    places: _Places,
     report: Callable[[Standing], None] | None = None,
 ) -> Member:
-    """The fitted member; `before` are the folders of those that were trained before it."""
     judgements, rows = material.judgements, material.rows
-    workbench = Workbench(bench, surroundings=lambda: material.surroundings, members=before)
+    workbench = Workbench(
+        places.bench,
+        surroundings=lambda: material.surroundings,
+        members=places.before,
+        common=places.common,
+    )
     return make_member(entry.kind, entry.name, entry.options).fit(
         judgements.take(rows.train).pairs,
         judgements.take(rows.validation).pairs,
@@ -224,10 +237,11 @@ def _make_part(
                         "config": plain(material.config),
                         "member": entry.name,
                         "bench": str(bench),
+                        "common": str(work.common),
                         "members": {name: str(place) for name, place in before.items()},
                     }
                 )
-            member = _fit(entry, material, before, bench, report)
+            member = _fit(entry, material, _Places(bench, work.common, before), report)
         member.save(scratch / _MEMBER)
         metrics = {}
         for side, of_side in ((VALIDATION, rows.validation), (TEST, rows.test)):

@@ -3,6 +3,7 @@
     .<target>.work/
       parts/<name>/      a finished part each, whole or not there, with its identity and digests
       benches/<name>/    what the part in progress keeps for itself, with the identity it is for
+      common/<digest>/   what several parts start from, whole or not there, by all that decides it
 
 One process at a time works in it. It is gone once the target is there.
 """
@@ -17,11 +18,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.errors import ConfigError, DataError
-from models.files import SCRATCH, atomic_folder, file_sha256, read_json, write_json
+from models.files import SCRATCH, atomic_folder, file_digests, read_json, write_json
 from pipelines.console import note
 
 _PARTS: Final = "parts"
 _BENCHES: Final = "benches"
+_COMMON: Final = "common"
 _PART_FILE: Final = "part.json"
 _IDENTITY_FILE: Final = "identity.json"
 _BENCH: Final = "bench"
@@ -56,7 +58,7 @@ class Work:
         else:
             if known != identity:
                 trouble = f"was made with {_differences(known, identity)}"
-            elif _digests(folder) != digests:
+            elif file_digests(folder, but=_PART_FILE) != digests:
                 trouble = "is damaged"
             else:
                 return folder
@@ -69,7 +71,8 @@ class Work:
         """An empty folder to make a part in, kept when the block ends without an error."""
         with atomic_folder(self.folder_of(name)) as scratch:
             yield scratch
-            write_json(scratch / _PART_FILE, {"identity": identity, "files": _digests(scratch)})
+            digests = file_digests(scratch, but=_PART_FILE)
+            write_json(scratch / _PART_FILE, {"identity": identity, "files": digests})
         _remove_bench(self.folder / _BENCHES / name)
 
     def bench(self, name: str, identity: Identity) -> Path:
@@ -92,6 +95,11 @@ class Work:
             # Last: a folder without it belongs to nobody.
             write_json(around / _IDENTITY_FILE, identity)
         return bench
+
+    @property
+    def common(self) -> Path:
+        """The folder of what parts have in common."""
+        return self.folder / _COMMON
 
     def is_worth_keeping(self) -> bool:
         """Whether anything in it would be missed, which what is being written is not."""
@@ -174,14 +182,6 @@ def _remove_bench(around: Path) -> None:
     # First: what a kill leaves of the rest must belong to nobody.
     (around / _IDENTITY_FILE).unlink(missing_ok=True)
     shutil.rmtree(around, ignore_errors=True)
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): file_sha256(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / _PART_FILE
-    }
 
 
 def _differences(known: Any, identity: Identity) -> str:

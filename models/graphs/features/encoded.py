@@ -1,29 +1,35 @@
 """The vectors of a trained bi-encoder as what nodes start from.
 
-The bi-encoder must have learned from the same training side as the member that uses it: it goes
-through `esci train` before it, in the same run.
+The bi-encoder must have learned from the same training side as the member that uses it, as one does
+that goes through `esci train` before it, in the same run. Another may have learned the very labels
+that the member is to be judged by.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any, ClassVar, Final, Self, cast
+from typing import Any, ClassVar, Final, Literal, Self, cast
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from models.errors import ConfigError
-from models.files import file_sha256
+from models.files import file_sha256, read_json
 from models.locales import LOCALES
-from models.pairs import Products, Queries
+from models.pairs import LabelledPairs, Products, Queries
 from models.registry import member_class
 from models.saved_member import ABOUT
+from models.sealed import pairs_sha256
 from models.text import normalise
 from models.vectors.packing import Vectors
 
 FOLDER: Final = "encoder"
 _KIND: Final = "bi_encoder"
+
+Teachers = Literal["the same pairs", "other pairs", "unknown"]
+"""What an encoder has learned from, as far as its folder says."""
+
 _REMEMBERED: Final = 4096  # queries, of some kilobytes each
 
 
@@ -100,3 +106,17 @@ class EncodedText:
                 self._known[key] = vector
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
+
+
+def teachers(folder: Path, train: LabelledPairs, valid: LabelledPairs) -> Teachers:
+    """Whether the bi-encoder in `folder` has learned from `train` and chosen on `valid`."""
+    about = read_json(folder / ABOUT)
+    made = about.get("made") if isinstance(about, dict) else None
+    if not isinstance(made, dict):
+        return "unknown"
+    said = [made.get(side) for side in ("train", "valid")]
+    known = [one.get("sha256") if isinstance(one, dict) else None for one in said]
+    if None in known:
+        return "unknown"
+    same = known == [pairs_sha256(train), pairs_sha256(valid)]
+    return "the same pairs" if same else "other pairs"

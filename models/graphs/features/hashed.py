@@ -11,7 +11,7 @@ from functools import cached_property
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,11 +115,15 @@ class HashedText:
         """A vector per product, likewise."""
         return self._vectors(_product_bags(products))
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What makes it again, by the names of the fields."""
+        return {"rarity": self.rarity, "directions": self.directions}
+
     def save(self, folder: Path) -> None:
         """Write hashed.npz."""
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(folder / FILE) as scratch, scratch.open("wb") as target:
-            np.savez(target, rarity=self.rarity, directions=self.directions)
+            np.savez(target, allow_pickle=False, **self.arrays())
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -98,11 +98,17 @@ def member(**changes) -> GnnMember:
     return GnnMember("gnn", parse(GnnOptions, OPTIONS | changes))
 
 
-def fit(made: GnnMember, of: Surroundings, labelled: LabelledPairs | None = None) -> GnnMember:
-    labelled = labelled or pairs(of)
-    valid = labelled.take(np.flatnonzero(labelled.query_rows < 3))
-    train = labelled.take(np.flatnonzero(labelled.query_rows >= 3))
-    return made.fit(train, valid, Workbench(surroundings=lambda: of))
+def sides(labelled: LabelledPairs, queries: int = 3) -> tuple[LabelledPairs, LabelledPairs]:
+    """What teaches, and the pairs of the first `queries`, which are chosen by."""
+    is_valid = labelled.query_rows < queries
+    return labelled.take(np.flatnonzero(~is_valid)), labelled.take(np.flatnonzero(is_valid))
+
+
+def fit(
+    made: GnnMember, of: Surroundings, labelled: LabelledPairs | None = None, **bench
+) -> GnnMember:
+    train, valid = sides(labelled or pairs(of))
+    return made.fit(train, valid, Workbench(surroundings=lambda: of, **bench))
 
 
 @cache

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.graphs.blocks import Blocks, gather
-from models.graphs.graph import Channel, Graph, channels
+from models.graphs.channels import Channel, channels
+from models.graphs.graph import Graph
 from models.graphs.sampler import Draw, Exclusion, sample
 from tests.models.graphs.made import graph, graphs, neighbours, of_rows
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from models.graphs.blocks import gather
+from models.graphs.channels import channels
 from models.graphs.convolutions import Convolution
-from models.graphs.graph import channels
 from models.graphs.networks import GraphNetwork
 from models.graphs.sampler import Draw
 from tests.models.graphs.made import RELATIONS, graph

@@ -1,4 +1,4 @@
-"""The typed graph: rows by key, a folder that is whole or refused, and what convolutions hear."""
+"""The typed graph: rows by key, and a folder that is whole or refused."""
 
 import io
 import json
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from models.errors import DataError, ReleaseError
 from models.graphs.adjacency import Adjacency
-from models.graphs.graph import GRAPH_FILE, Graph, channels
-from tests.models.graphs.made import RELATIONS, adjacency, graph, graphs, keys_of, neighbours
+from models.graphs.graph import GRAPH_FILE, Graph
+from tests.models.graphs.made import RELATIONS, graph, graphs, keys_of
 
 ARRAYS = ["keys.npy"] + [
     f"{number}.{part}.npy" for number in range(3) for part in ("indptr", "indices", "weights")
@@ -189,47 +189,3 @@ class TestSaving:
             graph(1).save(tmp_path)
         with pytest.raises(ReleaseError, match=str(tmp_path)):
             Graph.open(tmp_path, verified=True)
-
-
-class TestChannels:
-    @given(of=graphs(), data=st.data())
-    def test_apart_each_relation_is_heard_by_itself(self, of, data):
-        names = data.draw(st.permutations(sorted(of.relations)))
-        found = channels(of, names, "apart")
-        assert [channel.relations for channel in found] == [(name,) for name in names]
-        for name, channel in zip(names, found, strict=True):
-            assert channel.adjacency is of.relations[name]
-            expected = np.log1p(of.relations[name].weights)[:, None]
-            np.testing.assert_array_equal(channel.attributes, expected)
-
-    @given(of=graphs(), data=st.data())
-    def test_together_an_edge_keeps_what_each_relation_says_of_it(self, of, data):
-        names = data.draw(st.permutations(sorted(of.relations)))
-        (found,) = channels(of, names, "together")
-        assert found.relations == tuple(names)
-        said = [neighbours(of.relations[name]) for name in names]
-        merged = neighbours(found.adjacency)
-        for node in range(len(of)):
-            heard = sorted(set().union(*(each[node] for each in said)))
-            assert [*merged[node]] == heard
-            start = int(found.adjacency.indptr[node])
-            for place, other in enumerate(heard, start):
-                weights = [each[node].get(other, 0.0) for each in said]
-                assert merged[node][other] == sum(weights)  # eighths: to the bit
-                np.testing.assert_array_equal(
-                    found.attributes[place], np.log1p(np.array(weights, np.float32))
-                )
-        assert len(found.attributes) == len(found.adjacency)
-
-    def test_the_largest_rows_do_not_run_into_each_other(self):
-        # Keys of edges are products of row numbers: at 80,000 nodes 32 bits would be too few.
-        nodes, rng = 80_000, np.random.default_rng(0)
-        relations = {name: adjacency(rng, nodes, 500) for name in RELATIONS}
-        (found,) = channels(Graph("us", keys_of(nodes), nodes, relations), RELATIONS, "together")
-        expected = sum(edges.weights.sum(dtype=float) for edges in relations.values())
-        assert np.isclose(found.adjacency.weights.sum(dtype=float), expected)
-        for number, (_, edges) in enumerate(relations.items()):
-            np.testing.assert_array_equal(
-                np.sort(found.attributes[:, number])[-len(edges) :],
-                np.sort(np.log1p(edges.weights)),
-            )

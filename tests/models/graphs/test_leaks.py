@@ -24,13 +24,15 @@ from models.files import read_json
 from models.graphs.adjacency import Adjacency
 from models.graphs.blocks import gather
 from models.graphs.building import FeaturedGraph, build_graphs
+from models.graphs.channels import channels
 from models.graphs.convolutions import Convolution
-from models.graphs.fitting import Comparing, GraphTask, Material
-from models.graphs.graph import Graph, channels
+from models.graphs.fitting import Comparing, GraphTask
+from models.graphs.graph import Graph
 from models.graphs.keys import query_node_keys
+from models.graphs.material import Material
+from models.graphs.neighbourhoods import Neighbourhoods
 from models.graphs.networks import GraphNetwork
 from models.graphs.sampler import Draw
-from models.graphs.served import Neighbourhoods
 from models.labels import LABELS
 from models.locales import Locale
 from models.members.gnn import GnnMember, GnnOptions, neighbourhoods
@@ -250,7 +252,7 @@ def task_of(
 ) -> GraphTask:
     """The training of an untrained network on `pairs`."""
     nearby = neighbourhoods(options, relations, graphs)
-    material = Material.of(pairs, Digested(), nearby)
+    material = Material.of(pairs, Digested(), nearby, around(*TRAIN).products)
     return GraphTask(
         Comparing(*untrained(options, len(relations))), nearby, material, material, (pairs, pairs),
         options.classification, transductive=options.graph.transductive,
@@ -299,9 +301,11 @@ class TestTaught:
 
         def without_edges(nearby: Neighbourhoods) -> Neighbourhoods:
             featured = nearby.featured
-            empty = {name: Adjacency.empty(len(featured.graph)) for name in nearby.relations}
+            empty = {
+                name: Adjacency.empty(len(featured.graph)) for name in nearby.hearing.relations
+            }
             graph = replace(featured.graph, relations=empty)
-            return replace(nearby, featured=replace(featured, graph=graph))
+            return nearby.hearing.within(replace(featured, graph=graph))
 
         bare = {where: without_edges(each) for where, each in served.neighbourhoods.items()}
         expected = replace(served, neighbourhoods=bare).query_states(asked)

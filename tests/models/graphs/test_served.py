@@ -6,10 +6,14 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from models.errors import DataError
 from models.graphs.convolutions import Convolution
-from models.pairs import Products
-from models.vectors.source import Found, product_keys
-from tests.models.graphs.shop import fitted, pairs, surroundings
+from models.pairs import Pairs, Products
+from models.vectors.source import product_keys
+from tests.models.graphs import made
+from tests.models.graphs.shop import fit, fitted, pairs, surroundings
+from tests.models.graphs.shop import member as shop_member
+from tests.models.graphs.stored import Stored
 
 CONVOLUTIONS = get_args(Convolution)
 ALL = np.arange(60)
@@ -18,20 +22,6 @@ ALL = np.arange(60)
 @pytest.fixture(params=CONVOLUTIONS)
 def member(request):
     return fitted(request.param).amid(surroundings())
-
-
-class Stored:
-    """States in a table."""
-
-    def __init__(self, identity, keys, packed) -> None:
-        self.identity = identity
-        self._rows = {key.tobytes(): row for key, row in zip(keys, packed, strict=True)}
-
-    def get_many(self, keys) -> Found:
-        known = np.array([key.tobytes() in self._rows for key in keys], bool)
-        found = [self._rows[key.tobytes()] for key in keys[known]]
-        stride = len(next(iter(self._rows.values())))
-        return Found(known, np.array(found, np.uint8).reshape(-1, stride))
 
 
 def changed(of, **fields):
@@ -43,6 +33,14 @@ def titled(of, row: int, title: str):
              **of.products.texts(i)} for i in range(len(of.products))]  # fmt: skip
     rows[row]["title"] = title
     return replace(of, products=Products.of(rows))
+
+
+def strangers(products: Products) -> Products:
+    """Others with the same texts, which no graph knows."""
+    return Products.of(
+        [{"product_id": f"new {row}", "locale": products.locale(row), **products.texts(row)}
+         for row in range(len(products))]
+    )  # fmt: skip
 
 
 class TestStates:
@@ -123,12 +121,7 @@ class TestDigests:
 class TestColdProducts:
     def test_one_that_is_in_no_graph_is_answered_from_its_text(self, member):
         asked = pairs(surroundings()).without_labels().compact()
-        products = asked.products
-        strangers = Products.of(
-            [{"product_id": f"new {row}", "locale": products.locale(row), **products.texts(row)}
-             for row in range(len(products))]
-        )  # fmt: skip
-        cold = replace(asked, products=strangers)
+        cold = replace(asked, products=strangers(asked.products))
         logits = member.predict_logits(cold)
         assert np.isfinite(logits).all()
         assert not np.allclose(logits, member.predict_logits(asked), atol=1e-2)
@@ -137,10 +130,50 @@ class TestColdProducts:
         member = fitted()
         served = replace(member._whole().served, cold="nan")
         asked = pairs(surroundings()).without_labels()
-        strangers = Products.of([{"product_id": "new", "locale": "us", "title": "red lamp"}])
-        cold = replace(
-            asked.take(np.arange(3)), products=strangers, product_rows=np.zeros(3, np.int32)
-        )
+        new = Products.of([{"product_id": "new", "locale": "us", "title": "red lamp"}])
+        cold = replace(asked.take(np.arange(3)), products=new, product_rows=np.zeros(3, np.int32))
         assert np.isnan(served.logits(cold)).all()
         assert np.isfinite(served.logits(asked)).any()
         assert served.identity != member.vectors_identity()
+
+
+class TestNoGraph:
+    """A catalogue without products makes no graph, and nobody is heard."""
+
+    def test_it_is_as_if_every_product_were_new(self, member):
+        asked = pairs(surroundings()).without_labels().compact()
+        silent = member.amid(made.surroundings([]))
+        assert not silent._whole().served.neighbourhoods
+        np.testing.assert_allclose(
+            silent.predict_logits(asked),
+            member.predict_logits(replace(asked, products=strangers(asked.products))),
+            atol=1e-5,
+        )
+        found = silent.explain(asked.take(np.array([0])))
+        assert found.logits
+        assert not found.neighbours
+
+    def test_nothing_is_said_where_the_rule_is_so(self, member):
+        silent = replace(member.amid(made.surroundings([]))._whole().served, cold="nan")
+        assert np.isnan(silent.logits(pairs(surroundings()).without_labels())).all()
+
+    def test_it_is_the_same_member(self, member):
+        # What is stored of one graph is looked up amid another.
+        silent = member.amid(made.surroundings([]))
+        assert silent.vectors_identity() == member.vectors_identity()
+        other = replace(silent._whole().served, hearing=replace(
+            silent._whole().served.hearing, fan_outs=(9, 9)))  # fmt: skip
+        assert other.identity != member.vectors_identity()
+        rows = np.empty(0, np.int64)
+        assert len(silent.catalogue_states(Products.of([]), rows)) == 0
+        assert len(silent.catalogue_digests(Products.of([]), rows)) == 0
+
+    def test_a_locale_without_products_hears_nobody(self, member):
+        products = Products.of([{"product_id": "P1", "locale": "jp", "title": "red lamp"}])
+        asked = Pairs.of_query("lamp", "jp", products)
+        assert np.isfinite(member.predict_logits(asked)).all()
+        assert not member.explain(asked).relations
+
+    def test_nothing_can_be_learned_from_it(self):
+        with pytest.raises(DataError, match="no graph to learn from"):
+            fit(shop_member(), made.surroundings([]), pairs(surroundings()))

@@ -10,6 +10,7 @@ import pytest
 
 from models.errors import ConfigError
 from models.files import read_json
+from models.graphs.features.hashed import HashedText
 from models.members.gnn import GnnMember
 from models.typed import parse
 from pipelines.config import TrainConfig, resolved
@@ -118,6 +119,37 @@ class TestRelations:
         assert found[3].options["graph"]["relations"] == ["click", "purchase"]
         assert found[3].options["convolution"] == "gcn"
         assert found[3].options["width"] == 24
+
+    def test_its_members_read_the_catalogue_once_even_after_a_kill(
+        self, made, tmp_path, monkeypatch
+    ):
+        entry = {"name": "gnn", "kind": "gnn", "options": TINY,
+                 "grid": {"convolution": ["gcn", "sage"]}}  # fmt: skip
+        asked, run = parse(TrainConfig, {"members": [entry]}), tmp_path / "run"
+        fits, fit, hashed, read = [], GnnMember.fit, HashedText.fit, []
+
+        def killed(member, *arguments):
+            fits.append(member.name)
+            if fits == ["gnn_gcn", "gnn_sage"]:
+                raise KeyboardInterrupt
+            return fit(member, *arguments)
+
+        def reading(*arguments):
+            read.append(arguments)
+            return hashed(*arguments)
+
+        monkeypatch.setattr(GnnMember, "fit", killed)
+        monkeypatch.setattr(HashedText, "fit", reading)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(made.data, run, asked, threads=1)
+        train_run(made.data, run, asked, threads=1)
+        assert fits == ["gnn_gcn", "gnn_sage", "gnn_sage"]
+        assert len(read) == 1
+        of_sage = pq.read_table(run / "test" / "gnn_sage.parquet").to_pandas()
+        np.testing.assert_array_equal(
+            of_sage.set_index("example_id").to_numpy(), logits_of(made.run)
+        )
+        assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
     def test_a_grid_without_values_is_refused(self):
         entry = {"name": "gnn", "kind": "gnn", "grid": {"convolution": []}}

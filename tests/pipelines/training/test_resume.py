@@ -228,6 +228,7 @@ def test_a_helper_fits_on_the_data_of_the_first_or_not_at_all(data, tmp_path, is
         "config": plain(TrainConfig(members=[member("a", steps=4)])),
         "member": "a",
         "bench": str(tmp_path),
+        "common": str(tmp_path / "common"),
         "members": {},
     }
     if is_same:
