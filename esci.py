@@ -47,6 +47,9 @@ VERBS: Final[Verbs] = {
     "adapt": Verb(
         "pipelines.commands.adapt:adapt", "Pre-train a language backbone on a catalogue's texts."
     ),
+    "convert": Verb(
+        "pipelines.commands.convert:convert", "Write a backbone's pickled weights as safetensors."
+    ),
     "precompute": Verb(
         "pipelines.commands.precompute:precompute",
         "Store the vectors of a catalogue's products for a bi-encoder.",

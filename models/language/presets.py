@@ -99,8 +99,8 @@ def _decoder(architecture: str, hub: str, max_tokens: int, notes: str = "") -> P
 
 
 _PICKLED: Final = (
-    "the hub may hold its weights pickled only: convert them once where you trust them and name "
-    "that folder, or name a revision that has safetensors behind an @"
+    "the hub may hold its weights pickled only: download and convert them once (esci convert) and "
+    "name that folder, or name a revision that has safetensors behind an @"
 )
 
 PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(

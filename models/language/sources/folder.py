@@ -84,8 +84,8 @@ def refuse_incomplete(name: str, folder: Path, family: TokenizerFamily | None = 
         if pickled:
             raise MemberError(
                 f"backbone {name!r}: {folder} holds pickled weights ({pickled[0]}), and loading "
-                f"them can run code; expected {WEIGHTS_FILE}: convert them once where you trust "
-                "them, or take a revision of the model that has safetensors"
+                f"them can run code; expected {WEIGHTS_FILE}: convert them once (esci convert "
+                f"{folder} --out FOLDER), or take a revision of the model that has safetensors"
             )
         missing.append(WEIGHTS_FILE)
     if not (folder / TOKENIZER_FILE).is_file() and vocabulary_of(folder, family) is None:
@@ -113,7 +113,7 @@ def weight_files(folder: Path) -> list[Path]:
         if Path(shard).name != shard or Path(shard).suffix != ".safetensors":
             raise MemberError(
                 f"{folder / SHARDS_FILE} names {shard!r}; expected safetensors files in the same "
-                "folder: convert the weights where you trust them (save_pretrained writes them so)"
+                "folder: esci convert writes pickled weights so"
             )
     if not shards or any(not (folder / shard).is_file() for shard in shards):
         raise MemberError(
