@@ -34,6 +34,30 @@ CODE = (
     "import sys; sys.argv[0] = 'esci'; import esci; esci.main()"
 )
 
+CROSS = """
+[[members]]
+name = "cross"
+kind = "cross_encoder"
+[members.options]
+backbone = "tiny:bert"
+[members.options.text]
+max_tokens = 48
+[members.options.training]
+epochs = 4
+trained_layers = 1
+learning_rate = 1e-3
+ema = 0.9
+checkpoint_seconds = 0.0
+precision = "fp32"
+[members.options.classification]
+distil = 2
+r_drop = 0.5
+[members.options.serving]
+variants = ["fp32"]
+measure_seconds = 0.0
+shapes = [1]
+"""
+
 
 @pytest.fixture(autouse=True)
 def slow_kind(monkeypatch):
@@ -125,6 +149,44 @@ def test_after_a_kill_the_same_command_goes_on_and_ends_as_if_nothing_had_been(d
     whole = tmp_path / "whole"
     subprocess.run(command(whole), cwd=ROOT, check=True, capture_output=True)
     assert files_in(out) == files_in(whole)
+
+
+@pytest.mark.slow
+def test_a_network_that_was_killed_twice_learns_the_same_weights(data, tmp_path):
+    config = tmp_path / "cross.toml"
+    config.write_text(CROSS)
+
+    def command(out):
+        words = ["train", "--data", str(data), "--out", str(out), "--config", str(config)]
+        return [sys.executable, "-m", "esci", *words, "--threads", "1"]
+
+    def checkpoints(work):
+        """What lies on the benches of the folds and the last training, and when it was written."""
+        found = work.glob("benches/cross/bench/**/checkpoint*")
+        return {path: path.stat().st_mtime_ns for path in found if path.is_file()}
+
+    out, work = tmp_path / "killed", tmp_path / ".killed.work"
+    for _ in range(2):
+        seen = checkpoints(work)
+        running = subprocess.Popen(
+            command(out), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + 60
+        while checkpoints(work) == seen and running.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.3)  # some steps on, in midst of an epoch or of writing
+        running.kill()
+        assert running.wait() == -signal.SIGKILL
+        assert not out.exists()
+    subprocess.run(command(out), cwd=ROOT, check=True, capture_output=True)
+    whole = tmp_path / "whole"
+    subprocess.run(command(whole), cwd=ROOT, check=True, capture_output=True)
+    one, other = files_in(out), files_in(whole)
+    assert one.keys() == other.keys()
+    decided = [name for name in one if name.endswith((".safetensors", ".parquet", ".onnx"))]
+    assert len(decided) >= 4
+    assert [name for name in decided if one[name] != other[name]] == []
+    assert not work.exists()
 
 
 def test_the_interrupted_member_gets_its_bench_back(data, tmp_path):
