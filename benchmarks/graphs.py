@@ -41,7 +41,7 @@ from models.graphs.features.hashed import HashedText
 from models.graphs.graph import Graph
 from models.graphs.keys import mixed
 from models.graphs.options import GraphOptions
-from models.graphs.sampler import Draw, Exclusion, sample
+from models.graphs.sampling.sampler import Draw, Exclusion, sample
 from pipelines.dataset.layout import BEHAVIOURS_FILE
 from pipelines.dataset.read import Judgements, read_judgements
 from pipelines.demo.generate import generate
@@ -344,9 +344,9 @@ def training(asked: argparse.Namespace) -> dict[str, Any]:
     """An epoch over the judged pairs of a dataset, and what came before it."""
     import torch
 
-    from models.graphs.fitting import Comparing, GraphTask
-    from models.graphs.material import Material
-    from models.graphs.networks import GraphNetwork
+    from models.graphs.training.fitting import Comparing, GraphTask
+    from models.graphs.training.material import Material
+    from models.graphs.training.networks import GraphNetwork
     from models.members.gnn import GnnOptions, neighbourhoods
     from models.training.loop import train
     from models.training.options import TrainingOptions

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ConfigError
-from models.graphs.neighbourly import Neighbourly, NeighbourlyMember
+from models.graphs.serving.neighbourly import Neighbourly, NeighbourlyMember
 from models.registry import member_class
 from models.states import STATES, open_states
 from models.states.protocol import Digests

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from models.errors import EsciError
-from models.graphs.neighbourly import Neighbourly, NeighbourlyMember
+from models.graphs.serving.neighbourly import Neighbourly, NeighbourlyMember
 from models.member import Member
 from models.states import STATES, StateStore, open_states
 from service.editions import Editions, WatchedStates, watched

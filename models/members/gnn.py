@@ -19,15 +19,15 @@ from models.errors import ConfigError, DataError
 from models.files import atomic_file, file_sha256
 from models.graphs.building import FeaturedGraph, build_graphs, hidden_queries
 from models.graphs.channels import Merging, open_channels, save_channels
-from models.graphs.convolutions import Convolution, ServedNetwork
-from models.graphs.explanation import Explanation, explain
 from models.graphs.features.encoded import FOLDER, EncodedText, Teachers, teachers
 from models.graphs.features.hashed import HashedText
 from models.graphs.features.source import FeatureSource
-from models.graphs.neighbourhoods import Hearing, Neighbourhoods
 from models.graphs.options import GraphOptions, relation_names
-from models.graphs.sampler import By, Draw
-from models.graphs.served import Cold, ServedGraphs
+from models.graphs.sampling.neighbourhoods import Hearing, Neighbourhoods
+from models.graphs.sampling.sampler import By, Draw
+from models.graphs.serving.convolutions import Convolution, ServedNetwork
+from models.graphs.serving.explanation import Explanation, explain
+from models.graphs.serving.served import Cold, ServedGraphs
 from models.graphs.sharing import Arrays, Sharing
 from models.locales import LOCALES, Locale
 from models.member import Logits, require_pairs
@@ -148,9 +148,9 @@ class GnnMember(LookingUp[ServedGraphs]):
         # Imported here: what answers must not need them.
         import torch
 
-        from models.graphs.fitting import Comparing, GraphTask
-        from models.graphs.material import Material
-        from models.graphs.networks import GraphNetwork
+        from models.graphs.training.fitting import Comparing, GraphTask
+        from models.graphs.training.material import Material
+        from models.graphs.training.networks import GraphNetwork
         from models.training.loop import train as run_training
         from models.training.steps.processes import is_first
         from models.vectors.comparison import ComparisonHead

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.errors import NotFittedError, ReleaseError, UnknownMemberKindError
-from models.graphs.convolutions import Convolution
+from models.graphs.serving.convolutions import Convolution
 from models.labels import LABELS
 from models.locales import LOCALES
 from models.member import Cost, Logits, Member

@@ -22,17 +22,17 @@ from torch.nn import functional
 from models.errors import ConfigError
 from models.files import read_json
 from models.graphs.adjacency import Adjacency
-from models.graphs.blocks import gather
 from models.graphs.building import FeaturedGraph, build_graphs
 from models.graphs.channels import channels
-from models.graphs.convolutions import Convolution
-from models.graphs.fitting import Comparing, GraphTask
 from models.graphs.graph import Graph
 from models.graphs.keys import query_node_keys
-from models.graphs.material import Material
-from models.graphs.neighbourhoods import Neighbourhoods
-from models.graphs.networks import GraphNetwork
-from models.graphs.sampler import Draw
+from models.graphs.sampling.blocks import gather
+from models.graphs.sampling.neighbourhoods import Neighbourhoods
+from models.graphs.sampling.sampler import Draw
+from models.graphs.serving.convolutions import Convolution
+from models.graphs.training.fitting import Comparing, GraphTask
+from models.graphs.training.material import Material
+from models.graphs.training.networks import GraphNetwork
 from models.labels import LABELS
 from models.locales import Locale
 from models.members.gnn import GnnMember, GnnOptions, neighbourhoods

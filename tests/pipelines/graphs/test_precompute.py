@@ -197,7 +197,7 @@ class TestComputing:
 _HANGS = """
 import sys, time
 from pathlib import Path
-from models.graphs.served import ServedGraphs
+from models.graphs.serving.served import ServedGraphs
 from pipelines import neighbourhoods
 from pipelines.commands.precompute import precompute
 neighbourhoods._BLOCK = 50

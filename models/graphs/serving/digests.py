@@ -8,8 +8,8 @@ computed again, whatever else has changed in the graph.
 import numpy as np
 from numpy.typing import NDArray
 
-from models.graphs.blocks import Blocks, Heard
 from models.graphs.keys import mixed
+from models.graphs.sampling.blocks import Blocks, Heard
 from models.states.protocol import Digests
 from models.vectors.packing import Vectors
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.graphs.adjacency import Adjacency, NodeRows
-from models.graphs.blocks import Blocks, gather
 from models.graphs.building import FeaturedGraph
 from models.graphs.channels import Channel, Merging, channels
 from models.graphs.graph import Graph
-from models.graphs.sampler import Draw, Exclusion
+from models.graphs.sampling.blocks import Blocks, gather
+from models.graphs.sampling.sampler import Draw, Exclusion
 from models.locales import LOCALES
 from models.texts import Texts
 from models.vectors.packing import Vectors

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv, GCNConv, SAGEConv
 
-from models.graphs.blocks import Blocks, Heard
-from models.graphs.convolutions import Convolution, ServedNetwork, gcn_shares
+from models.graphs.sampling.blocks import Blocks, Heard
+from models.graphs.serving.convolutions import Convolution, ServedNetwork, gcn_shares
 
 _KINDS: Final = ("query", "product")
 _SOFTLY: Final = 0.1  # of what is heard, before anything is learned

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.graphs.adjacency import NodeRows
-from models.graphs.blocks import Blocks
-from models.graphs.convolutions import ServedNetwork
-from models.graphs.digests import digests
 from models.graphs.features.source import FeatureSource
 from models.graphs.keys import NodeKeys, product_node_keys, query_node_keys
-from models.graphs.neighbourhoods import Hearing, Neighbourhoods
+from models.graphs.sampling.blocks import Blocks
+from models.graphs.sampling.neighbourhoods import Hearing, Neighbourhoods
+from models.graphs.serving.convolutions import ServedNetwork
+from models.graphs.serving.digests import digests
 from models.locales import LOCALES, Locale
 from models.member import Logits
 from models.pairs import Pairs, Products, Queries

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.graphs.blocks import gather
 from models.graphs.channels import channels
-from models.graphs.convolutions import Convolution
-from models.graphs.networks import GraphNetwork
-from models.graphs.sampler import Draw
+from models.graphs.sampling.blocks import gather
+from models.graphs.sampling.sampler import Draw
+from models.graphs.serving.convolutions import Convolution
+from models.graphs.training.networks import GraphNetwork
 from tests.models.graphs.made import RELATIONS, graph
 
 WIDTH, FEATURES = 16, 10

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.errors import DataError
-from models.graphs.convolutions import Convolution
+from models.graphs.serving.convolutions import Convolution
 from models.pairs import Pairs, Products
 from models.vectors.source import product_keys
 from tests.models.graphs import made

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from models.errors import ConfigError
-from models.graphs import sampler
 from models.graphs.adjacency import Adjacency
-from models.graphs.sampler import Draw, Exclusion, allowed_degrees, sample
+from models.graphs.sampling import sampler
+from models.graphs.sampling.sampler import Draw, Exclusion, allowed_degrees, sample
 from tests.models.graphs.made import adjacencies, keys_of, neighbours, of_rows
 
 draws = st.builds(Draw, st.integers(0, 2**63 - 1), st.sampled_from(["uniform", "weight"]))
@@ -355,7 +355,7 @@ class TestPygLib:
 import sys
 import numpy as np
 from models.graphs.adjacency import Adjacency
-from models.graphs.sampler import Draw, sample
+from models.graphs.sampling.sampler import Draw, sample
 
 of = Adjacency.of_edges(np.zeros(9, int), np.arange(1, 10), np.ones(9), 10)
 found = sample(of, np.arange(10, dtype=np.uint64), np.array([0]), 4, Draw(3, passing=True))

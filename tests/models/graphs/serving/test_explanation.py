@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.graphs.explanation import explain
+from models.graphs.serving.explanation import explain
 from models.pairs import Products
 from models.vectors.source import product_keys
 from models.vectors.tally import Tally

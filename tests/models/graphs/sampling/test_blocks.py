@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.graphs.blocks import Blocks, gather
 from models.graphs.channels import Channel, channels
 from models.graphs.graph import Graph
-from models.graphs.sampler import Draw, Exclusion, sample
+from models.graphs.sampling.blocks import Blocks, gather
+from models.graphs.sampling.sampler import Draw, Exclusion, sample
 from tests.models.graphs.made import graph, graphs, neighbours, of_rows
 
 hops = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)

@@ -16,10 +16,10 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from models.graphs.blocks import Blocks, Heard
 from models.graphs.keys import product_node_keys, query_node_keys
-from models.graphs.neighbourhoods import Neighbourhoods
-from models.graphs.served import ServedGraphs, rounded
+from models.graphs.sampling.blocks import Blocks, Heard
+from models.graphs.sampling.neighbourhoods import Neighbourhoods
+from models.graphs.serving.served import ServedGraphs, rounded
 from models.locales import LOCALES
 from models.member import Logits
 from models.pairs import Pairs

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.graphs.adjacency import NodeRows
 from models.graphs.channels import Channel
 from models.graphs.keys import NodeKeys
-from models.graphs.sampler import Draw, Exclusion, allowed_degrees, sample
+from models.graphs.sampling.sampler import Draw, Exclusion, allowed_degrees, sample
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,9 @@ import numpy as np
 
 from models.graphs.building import build_graphs
 from models.graphs.keys import product_node_keys, query_node_keys
-from models.graphs.material import Material
 from models.graphs.options import GraphOptions
-from models.graphs.served import rounded
+from models.graphs.serving.served import rounded
+from models.graphs.training.material import Material
 from models.members.gnn import GnnOptions, neighbourhoods
 from models.pairs import Pairs, Products, Queries
 from tests.models.graphs.made import Digested, some_products, surroundings

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.graphs.material import Material
-from models.graphs.neighbourhoods import Neighbourhoods
-from models.graphs.networks import GraphNetwork
-from models.graphs.sampler import Draw, Exclusion
+from models.graphs.sampling.neighbourhoods import Neighbourhoods
+from models.graphs.sampling.sampler import Draw, Exclusion
+from models.graphs.training.material import Material
+from models.graphs.training.networks import GraphNetwork
 from models.labels import LABELS
 from models.locales import LOCALES, Locale
 from models.member import Logits

@@ -21,7 +21,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from models.graphs.blocks import Blocks, Heard
+from models.graphs.sampling.blocks import Blocks, Heard
 from models.vectors.packing import Vectors
 
 Convolution = Literal["sage", "gcn", "gatv2", "rsage"]

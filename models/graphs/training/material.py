@@ -11,8 +11,8 @@ from models.graphs.adjacency import NodeRows
 from models.graphs.building import FeaturedGraph
 from models.graphs.features.source import FeatureSource
 from models.graphs.keys import NodeKeys, product_node_keys, query_node_keys
-from models.graphs.neighbourhoods import Neighbourhoods
-from models.graphs.served import rounded
+from models.graphs.sampling.neighbourhoods import Neighbourhoods
+from models.graphs.serving.served import rounded
 from models.locales import LOCALES, Locale, LocaleCodes
 from models.pairs import PRODUCT_FIELDS, Pairs, Products
 from models.texts import Rows

@@ -1,0 +1,1 @@
+"""Which neighbours are heard, and as what."""

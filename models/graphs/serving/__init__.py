@@ -1,0 +1,1 @@
+"""What answers from a graph without torch, and says why."""

@@ -1,0 +1,1 @@
+"""Networks over graphs, and what they learn from; needs torch."""
