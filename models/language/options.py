@@ -9,6 +9,7 @@ from models.language.presets import LoraOptions, PairPooling, Preset
 from models.language.reading.reader import TextOptions
 from models.language.serving.options import ServingOptions
 from models.needs import Needs
+from models.registry import MODULES
 from models.training.options import ClassificationOptions, TrainingOptions
 from models.typed import STRICT
 
@@ -38,15 +39,16 @@ class LanguageOptions:
             raise ConfigError(f"seed {self.seed}: expected 0 or more")
 
     def needs(self) -> Needs:
-        """The backbone, and what adapters and the training take."""
+        """The backbone, and what adapters, a teacher and the training take."""
+        of_teacher = MODULES.get(self.classification.teacher or "", ())
         return backbone_needs(
             self.backbone,
             self.lora,
             allow_download=self.allow_download,
-            modules=self.modules(),
+            modules=(*self.modules(), *of_teacher),
             max_tokens=self.text.max_tokens,
             pooling=self.pooling,
-            trained_layers=self.training.trained_layers,
+            training=self.training,
         )
 
     def modules(self) -> tuple[str, ...]:

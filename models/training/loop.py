@@ -123,11 +123,7 @@ class _Run:
         identity: str,
         accelerator: Accelerator,
     ) -> None:
-        if options.fgm and not task.adversarial():
-            raise ConfigError(
-                f"fgm {options.fgm} pushes embeddings, and none learn here; expected fgm 0, or "
-                "embeddings that learn: with adapters (lora) they are frozen"
-            )
+        options.check_pushable(embeddings_learn=bool(task.adversarial()))
         self.task, self.options, self.seed, self.bench = task, options, seed, bench
         self.accelerator, self.device = accelerator, accelerator.device
         self.plan: Plan = plan_of(task, options, seed, accelerator.num_processes)

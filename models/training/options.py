@@ -8,7 +8,7 @@ from math import inf
 from typing import Literal
 
 from models.errors import ConfigError
-from models.registry import KINDS
+from models.registry import KINDS, SHARED
 from models.typed import STRICT
 from models.weights import ClassWeight, check_class_weight
 
@@ -95,6 +95,14 @@ class TrainingOptions:
                 "of the two"
             )
 
+    def check_pushable(self, *, embeddings_learn: bool) -> None:
+        """Refuse an adversary that would have no embeddings to push."""
+        if self.fgm and not embeddings_learn:
+            raise ConfigError(
+                f"fgm {self.fgm} pushes embeddings, and none learn here; expected fgm 0, or "
+                "embeddings that learn: with adapters (lora) they are frozen"
+            )
+
 
 @dataclass(frozen=True)
 class ClassificationOptions:
@@ -111,8 +119,9 @@ class ClassificationOptions:
     # Folds of the training queries whose out-of-fold answers become soft labels; as many more
     # trainings. 0 teaches the judged labels alone.
     distil: int = 0
-    # A kind of member, such as "lexical", whose answers those are, in place of as many trainings of
-    # this one: what it knows of words, a network learns from few labels only with its help.
+    # A kind of member that is fitted in seconds, such as "lexical", whose answers those are, in
+    # place of as many trainings of this one: what it knows of words, a network learns from few
+    # labels only with its help.
     teacher: str | None = None
     distil_weight: float = 0.5  # of the soft label; the rest is the judged one's
     choose_by: Score = "macro_f1"  # what the kept weights do best on the validation side
@@ -127,10 +136,19 @@ class ClassificationOptions:
             raise ConfigError(f"distil_weight {self.distil_weight}: expected 0 to 1")
         if not 0 <= self.r_drop < inf:
             raise ConfigError(f"r_drop {self.r_drop}: expected a finite number of 0 or more")
-        if self.teacher is not None and (self.teacher not in KINDS or not self.distil):
+        # A network is fitted with options of its own, for as long as this one, and by all processes
+        # of a launch, of which one can ask it.
+        teachers = [kind for kind in KINDS if kind not in SHARED]
+        if self.teacher in SHARED:
+            raise ConfigError(
+                f"teacher {self.teacher!r} is a network, which every fold would train anew with "
+                f"options that nobody has set; expected one of {', '.join(teachers)}, or none: "
+                "then the answers are by trainings of this member"
+            )
+        if self.teacher is not None and (self.teacher not in teachers or not self.distil):
             raise ConfigError(
                 f"teacher {self.teacher!r} with distil {self.distil}: expected one of "
-                f"{', '.join(KINDS)}, and 2 or more folds for it to answer out of"
+                f"{', '.join(teachers)}, and 2 or more folds for it to answer out of"
             )
         if self.distil and not 2 <= self.distil <= _MOST_FOLDS:
             raise ConfigError(f"distil {self.distil}: expected 0, or 2 to {_MOST_FOLDS} folds")

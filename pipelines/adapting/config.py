@@ -64,11 +64,11 @@ class AdaptConfig:
             )
 
     def needs(self) -> Needs:
-        """The backbone, and what adapters take."""
+        """The backbone, and what adapters and the training take."""
         return backbone_needs(
             self.backbone,
             self.lora,
             allow_download=self.allow_download,
             max_tokens=self.text.max_tokens,
-            trained_layers=self.training.trained_layers,
+            training=self.training,
         )

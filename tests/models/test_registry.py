@@ -20,6 +20,7 @@ from models.registry import (
     member_class,
     named_extra,
 )
+from models.training.options import ClassificationOptions
 
 
 @pytest.fixture
@@ -83,6 +84,13 @@ def test_other_errors_pass_unchanged():
             "bi_encoder",
             BiEncoderOptions(backbone="tiny", metric=MetricOptions(loss="contrastive")),
             "pytorch_metric_learning",
+        ),
+        (
+            "cross_encoder",
+            CrossEncoderOptions(
+                backbone="tiny", classification=ClassificationOptions(distil=2, teacher="lexical")
+            ),
+            "scipy",
         ),
     ],
 )

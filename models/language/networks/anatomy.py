@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import MemberError
+from models.language.limits import NO_LIST
 from models.language.networks.layers import (
     Beside,
     Passage,
@@ -186,7 +187,7 @@ class Anatomy:
         """The parts of the model, seen in one pass; refuses one that cannot be cut by them."""
         name = layers_name(self.model)
         if name is None:
-            raise _WholeError("it keeps no list of all its layers, as where they share weights")
+            raise _WholeError(NO_LIST)
         layers = list(self._part(name).children())
         around = names_around(self.model, name)
         ids, mask, segments = self._example()

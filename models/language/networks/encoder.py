@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from models.errors import ConfigError, EsciError, MemberError, ReleaseError
 from models.files import write_json
 from models.language.backbones import Backbone
-from models.language.limits import refuse_layers, refuse_long, refuse_unseeing
+from models.language.limits import (
+    refuse_joined,
+    refuse_keeping,
+    refuse_layers,
+    refuse_long,
+    refuse_unseeing,
+    refuse_whole,
+)
 from models.language.networks.anatomy import Anatomy
 from models.language.networks.loading import load_transformer, quiet
 from models.language.networks.markers import add_markers
@@ -59,7 +66,12 @@ class Encoder(nn.Module):
     @property
     def takes_segments(self) -> bool:
         """Whether it matters which of two joined texts a token belongs to."""
-        return self._anatomy.takes_segments or self.pooling == "compared"
+        return self.embeds_segments or self.pooling == "compared"
+
+    @property
+    def embeds_segments(self) -> bool:
+        """Whether the backbone itself is told which of two joined texts a token belongs to."""
+        return self._anatomy.takes_segments
 
     @property
     def reads_forward(self) -> bool:
@@ -196,12 +208,7 @@ class Encoder(nn.Module):
             )
 
     def _refuse_whole(self) -> None:
-        if self._anatomy.whole:
-            raise ConfigError(
-                f"a backbone of architecture {self.backbone.config.model_type!r} cannot be cut "
-                f"between layers: {self._anatomy.whole}; expected no trained_layers, to train all "
-                "of it, or trained_layers 0, to train none of it"
-            )
+        refuse_whole(self.backbone.config.model_type, self._anatomy.whole)
 
     def _frozen_modules(self) -> list[nn.Module]:
         if self._frozen is None:
@@ -222,18 +229,16 @@ def open_encoder(
     """The encoder and the reader of `backbone`, with tokens for field markers where they are asked.
 
     A marker that is new begins as the mean of the words that name its field. Adapters are drawn
-    from torch's generator. Backbones whose preset goes without markers get none.
+    from torch's generator. Backbones whose preset goes without markers get none. Where the two
+    texts of a pair are compared, the reader tells them apart for a backbone that does not.
     """
     transformer = load_transformer(backbone.folder)
     encoder = Encoder(transformer, pooling or backbone.preset.pooling, backbone.preset)
     refuse_long(backbone.name, text.max_tokens, encoder.most_tokens, backbone.preset)
     refuse_unseeing(backbone.name, encoder.pooling, reads_forward=encoder.reads_forward)
-    if checkpointing and not transformer.supports_gradient_checkpointing:
-        raise ConfigError(
-            f"checkpointing with backbone {backbone.name!r}: a model of architecture "
-            f"{transformer.config.model_type!r} has to keep its activations; expected no "
-            "checkpointing, and a smaller batch_size with accumulation where memory is short"
-        )
+    if checkpointing:
+        can = bool(transformer.supports_gradient_checkpointing)
+        refuse_keeping(backbone.name, transformer.config.model_type, can_recompute=can)
     text = replace(text, markers=text.markers and backbone.preset.markers)
     tokenizer, end = read_tokenizer(backbone.folder)
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
@@ -254,6 +259,10 @@ def open_encoder(
             after=layout.after or [end],
             after_alone=layout.after_alone or [end],
         )
+    if encoder.pooling == "compared" and layout.second_segment != 1:
+        # As of RoBERTa's descendants and ModernBERT: all of a pair would count as its first text.
+        refuse_joined(backbone.name, embeds_segments=encoder.embeds_segments)
+        layout = replace(layout, second_segment=1)
     if lora is not None:
         encoder.adapt(lora)
     if checkpointing:

@@ -44,17 +44,9 @@ def load_transformer(folder: Path) -> Any:
     configuration and the tensors and never the folder, so that no pickle, adapter or module that
     lies there is opened.
     """
-    try:
-        # Random numbers are drawn for weights that are then loaded.
-        with quiet(), torch.random.fork_rng(devices=[]):
-            model, report = _loaded(folder)
-    except MemberError:
-        raise
-    except Exception as error:  # each library below raises errors of its own
-        raise MemberError(
-            f"{folder} holds no transformer that can be loaded: {error}; expected config.json and "
-            "safetensors written by one version of it"
-        ) from error
+    # Random numbers are drawn for weights that are then loaded.
+    with _told_of(folder), quiet(), torch.random.fork_rng(devices=[]):
+        model, report = _loaded(folder)
     if lacking := sorted(report["missing_keys"]):
         raise MemberError(
             f"the weights in {folder} lack {len(lacking)} of the model's, as {lacking[0]}; "
@@ -63,7 +55,32 @@ def load_transformer(folder: Path) -> Any:
     return model.eval()
 
 
-def _loaded(folder: Path) -> tuple[Any, dict[str, Any]]:
+def can_recompute(folder: Path) -> bool:
+    """Whether the transformer in `folder` can be trained without keeping all its activations.
+
+    By its config.json: no weights are opened.
+    """
+    with _told_of(folder), quiet():
+        _, kind = _described(folder)
+    return bool(kind.supports_gradient_checkpointing)
+
+
+@contextmanager
+def _told_of(folder: Path) -> Iterator[None]:
+    """Says of whatever the library raises which folder it is about."""
+    try:
+        yield
+    except MemberError:
+        raise
+    except Exception as error:  # each library below raises errors of its own
+        raise MemberError(
+            f"{folder} holds no transformer that can be loaded: {error}; expected config.json and "
+            "safetensors written by one version of it"
+        ) from error
+
+
+def _described(folder: Path) -> tuple[Any, Any]:
+    """The configuration of the transformer in `folder`, and the class that it is of."""
     said = read_object(folder / CONFIG_FILE)
     architecture = str(said.get("model_type"))
     if architecture not in CONFIG_MAPPING:
@@ -90,7 +107,11 @@ def _loaded(folder: Path) -> tuple[Any, dict[str, Any]]:
             f"{folder} holds a model of architecture {architecture!r}, which has no states to "
             "give; expected one that reads text, an encoder or a decoder by itself"
         )
-    kind: Any = MODEL_MAPPING[type(config)]
+    return config, MODEL_MAPPING[type(config)]
+
+
+def _loaded(folder: Path) -> tuple[Any, dict[str, Any]]:
+    config, kind = _described(folder)
     # A pooler would be random where a folder has none, and would never be trained.
     has_pooler = "add_pooling_layer" in signature(kind).parameters
     tensors = {

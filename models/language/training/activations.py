@@ -154,7 +154,8 @@ class EncodedTexts:
 
     def _encoded(self, rows: NDArray[np.int64], device: torch.device) -> Tensor:
         ids, mask, segments = self._batch(rows, device)
-        if self._lower is None:
+        if self._lower is None or self._lower == self.encoder.n_layers:
+            # Uncut, for not every backbone can be; one that is all frozen gives no gradients.
             vectors: Tensor = self.encoder(ids, mask, segments)
             return vectors
         with torch.no_grad():

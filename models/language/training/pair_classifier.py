@@ -46,7 +46,13 @@ def train_on_pairs(
     a member of the kind `teacher`) is trained without each fold and answers it, and the last
     training learns from a mean of those answers and the judged labels (the recipe of the ESCI
     winners). Every training starts from the weights that `network` came with.
+
+    A teacher is fitted with the options of its kind, in every process of a launch by itself, and
+    again after a kill: only kinds that take seconds are let through.
     """
+    if network.encoder.pooling == "compared" and not network.encoder.embeds_segments:
+        # Not decided by backbone and options alone: such pairs were once read as one text.
+        identity = f"{identity}:{reader.layout.second_segment}"
     sequences = reader.read_pairs(train, valid)
     texts = EncodedTexts.prepare(network.encoder, sequences, reader.layout.pad_id, training, bench)
     judged = Judged(len(train) + np.arange(len(valid)), valid.labels)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.files import atomic_file
+from models.files import atomic_file, scratch_folder
 
 # It rises when an older checkpoint would be understood as something else.
 FORMAT: Final = 1
@@ -44,8 +44,13 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, identity: str) -> None:
         "about": about,
         "digest": _digest(about, tensors),
     }
-    with atomic_file(path) as scratch:
-        save_file(tensors, scratch, header)
+    # In a folder of its own: the library writes to a file beside the one it is given, and what a
+    # kill leaves of that would be found by nobody.
+    with scratch_folder(path.parent, path.name) as folder:
+        written = folder / path.name
+        with atomic_file(written) as scratch:
+            save_file(tensors, scratch, header)
+        written.replace(path)
 
 
 def read_checkpoint(path: Path, identity: str) -> Checkpoint | None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from models.language.networks.encoder import Encoder, open_encoder
 from models.language.networks.loading import load_transformer
 from models.language.networks.pooling import pooled, pooled_width
 from models.language.presets import LoraOptions
-from models.language.reading.reader import TextOptions
+from models.language.reading.reader import Reader, TextOptions
 from models.language.reading.sequences import Sequences, padded
 from models.language.tiny import ARCHITECTURES, MOST_TOKENS, write_tiny
 from models.text import FIELD_MARKERS
@@ -285,6 +286,59 @@ class TestPooling:
     def test_no_tokens_are_zero(self, pooling):
         found = pooled(self.STATES, torch.zeros_like(self.MASK), self.SEGMENTS, pooling)
         assert not found.any()
+
+    @every
+    @torch.no_grad()
+    def test_query_and_product_are_compared_whatever_the_tokenizer_says_of_segments(
+        self, backbones, architecture
+    ):
+        encoder, reader, given = opened(backbones[architecture], pooling="compared")
+        states, (_, mask, _) = encoder.states(*given), given
+        found = encoder(*given).split(encoder.state_width, dim=1)
+        queries = reader.read_queries(PAIRS.queries.texts).lengths()[PAIRS.query_rows]
+        around = len(reader.layout.before) + len(reader.layout.between)
+        for row, end in enumerate(queries + around):
+            own = states[row, : mask[row].sum()]
+            first, second = own[:end].mean(dim=0), own[end:].mean(dim=0)
+            expected = own[0], first, second, (first - second).abs(), first * second
+            for part, by_hand in zip(found, expected, strict=True):
+                assert gap(part[row], by_hand) < CLOSE
+        assert PAIRS.query_rows[0] == PAIRS.query_rows[1]
+        for part in found[2:]:  # those of a product alone
+            assert gap(part[0], part[1]) > 1e-3
+            assert part.any(dim=1).all()
+
+    @pytest.fixture
+    def joined(self, backbones, tmp_path):
+        """A backbone whose tokenizer puts both texts of a pair in one segment."""
+
+        def make(architecture: str, segment: int = 0) -> Backbone:
+            folder = tmp_path / architecture
+            shutil.copytree(backbones[architecture].folder, folder)
+            tokenizer = read_json(folder / "tokenizer.json")
+            for piece in tokenizer["post_processor"]["pair"]:
+                next(iter(piece.values()))["type_id"] = segment
+            write_json(folder / "tokenizer.json", tokenizer)
+            return replace(backbones[architecture], folder=folder)
+
+        return make
+
+    def test_one_segment_is_refused_where_the_model_would_read_another(self, joined):
+        backbone = joined("bert")
+        with pytest.raises(ConfigError, match=r"pooling compared for.*segment 1 there, or the p"):
+            open_encoder(backbone, TEXT, pooling="compared")
+        _, reader = open_encoder(backbone, TEXT, pooling="mean")
+        assert reader.layout.second_segment == 0
+
+    @pytest.mark.parametrize("segment", [0, 2])
+    def test_and_is_parted_where_it_would_not(self, joined, segment):
+        _, reader = open_encoder(joined("deberta-v2", segment), TEXT, pooling="compared")
+        assert reader.layout.second_segment == 1
+
+    def test_a_saved_reader_says_what_its_network_was_trained_with(self, backbones, tmp_path):
+        _, reader = open_encoder(backbones["xlm-roberta"], TEXT, pooling="compared")
+        Reader(reader._tokenizer, replace(reader.layout, second_segment=0)).save(tmp_path)
+        assert not Reader.load(tmp_path).read_pairs(PAIRS).segments.any()
 
     def test_the_preset_decides_unless_told_otherwise(self, backbones):
         assert open_encoder(backbones["llama"], TEXT)[0].pooling == "last"

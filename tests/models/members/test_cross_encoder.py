@@ -245,15 +245,36 @@ class TestFitting:
     def test_every_architecture_is_fitted_exported_saved_and_loaded(self, architecture, tmp_path):
         pairs = tiny_pairs()
         lora = architecture in ("qwen2", "llama")
-        # One that has no segments of its own, and needs to be told them when it is served.
-        pooling = "compared" if architecture == "xlm-roberta" else None
-        changes = {"backbone": f"tiny:{architecture}", "lora": lora, "pooling": pooling}
+        changes = {"backbone": f"tiny:{architecture}", "lora": lora}
         member = made(**changes).fit(pairs, NOBODY)
         expected = member.predict_logits(pairs)
         member.save(tmp_path)
         again = CrossEncoderMember.load(tmp_path)
         np.testing.assert_array_equal(again.predict_logits(pairs), expected)
         assert len(np.unique(expected.round(4), axis=0)) > 12
+
+    # These have no segments of their own, and have to be told them when they are served.
+    @pytest.mark.slow
+    @pytest.mark.parametrize("architecture", ["xlm-roberta", "modernbert"])
+    def test_query_and_product_are_compared_as_in_training_by_what_is_served(
+        self, architecture, tmp_path
+    ):
+        pairs = tiny_pairs()
+        made(backbone=f"tiny:{architecture}", pooling="compared").fit(pairs, NOBODY).save(tmp_path)
+        member, network = CrossEncoderMember.load(tmp_path), CrossNetwork.load(tmp_path / "trained")
+        read = Reader.load(tmp_path).read_pairs(pairs)
+        batch = padded(read, np.arange(24), Reader.load(tmp_path).layout.pad_id)
+        given = [torch.from_numpy(part) for part in (batch.ids, batch.mask, batch.segments)]
+        with torch.no_grad():
+            vectors = network.encoder(*given)
+            expected = network.classify(vectors).numpy()
+        of_product = vectors.split(network.encoder.state_width, dim=1)[2]
+        assert of_product.any(dim=1).all()
+        np.testing.assert_allclose(member.predict_logits(pairs), expected, atol=1e-4)
+        # What is served would answer otherwise for one text in place of two.
+        joined = replace(read, segments=np.zeros_like(read.segments))
+        served = Form.load(tmp_path / "form").run(joined, "fp32")
+        assert np.abs(served - expected).max(axis=1).min() > 1e-4
 
     @pytest.mark.slow
     def test_a_member_that_never_leaves_the_backbones_vectors_learns_something(self):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from models.files import SCRATCH
 from models.training.steps import checkpoints
 from models.training.steps.checkpoints import (
     Checkpoint,
@@ -91,6 +92,24 @@ def test_an_interrupted_write_leaves_the_one_before(path, monkeypatch):
         write_checkpoint(path, Checkpoint({"step": 4}, {}), "mine")
     assert read_checkpoint(path, "mine").about["step"] == 3
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_all_that_a_kill_would_leave_is_known_for_scratch(path, monkeypatch):
+    left = []
+
+    def half(tensors, target, header):
+        # As the library writes: to a file beside the one that it is given.
+        target.with_name(".tmpkJaQ1x").write_bytes(b"half")
+        left.extend(file for file in path.parent.iterdir() if file != path)
+        save_file(tensors, target, header)
+
+    monkeypatch.setattr(checkpoints, "save_file", half)
+    write_checkpoint(path, Checkpoint({"step": 4}, {}), "mine")
+    assert left
+    assert all(file.match(SCRATCH) for file in left)
+    assert read_checkpoint(path, "mine").about["step"] == 4
+    assert list(path.parent.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_it_is_plain_safetensors(path):

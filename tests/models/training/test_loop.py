@@ -18,6 +18,7 @@ from models.training.loop import CHECKPOINT_FILE, train
 from models.training.options import TrainingOptions
 from models.training.steps.precision import mixed_precision
 from models.workbench import Workbench
+from tests.gpu import needs_gpu, using_gpu
 from tests.models.training.shared_out import SCORES
 from tests.models.training.toy import ToyTask, same
 
@@ -406,13 +407,14 @@ class TestPrecision:
         assert same(full.weights(), trained().weights())
         assert all(t.dtype == torch.float32 for t in half.weights().values())
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    @needs_gpu
     @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
     def test_a_gpu_learns_it_too_and_resumes(self, precision, tmp_path):
         options = replace(OPTIONS, epochs=20, learning_rate=5e-2, precision=precision)
         with pytest.raises(InterruptedError):
             train(ToyTask(breaks_after=50), options, 5, Workbench(tmp_path), "toy")
-        curve = train(task := ToyTask(), options, 5, Workbench(tmp_path), "toy")
+        with using_gpu():
+            curve = train(task := ToyTask(), options, 5, Workbench(tmp_path), "toy")
         assert next(task.module.parameters()).device.type == "cuda"
         assert curve.best["accuracy"] > 0.95
         assert len(task.losses) < 20 * 8 - 45

@@ -5,6 +5,7 @@ from math import inf, nan
 import pytest
 
 from models.errors import ConfigError
+from models.registry import SHARED
 from models.training.options import ClassificationOptions, TrainingOptions
 from models.typed import parse, plain
 
@@ -37,7 +38,11 @@ def test_training_that_cannot_be_meant_is_refused(wrong, said):
         ({"list_weight": 1.1}, "list_weight 1.1"),
         ({"class_weight": 1.5}, "class_weight 1.5"),
         ({"teacher": "lexical"}, "teacher 'lexical' with distil 0"),
-        ({"teacher": "nobody", "distil": 3}, "expected one of lexical"),
+        ({"teacher": "nobody", "distil": 3}, "expected one of lexical, and 2"),
+        *(
+            ({"teacher": kind, "distil": 3}, f"{kind}' is a network.*expected one of lexical, or")
+            for kind in SHARED
+        ),
         ({"r_drop": -0.1}, "r_drop -0.1"),
         ({"distil": 1}, "distil 1"),
         ({"distil_weight": 2.0}, "distil_weight 2.0"),

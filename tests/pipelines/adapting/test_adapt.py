@@ -36,6 +36,7 @@ from pipelines.dataset.read import read_judgements
 from pipelines.demo.generate import generate
 from pipelines.demo.options import DemoOptions
 from pipelines.training.sides import sides
+from tests.gpu import needs_gpu, using_gpu
 
 ROOT = Path(__file__).parents[3]
 TITLES = TextOptions(max_tokens=64, fields=(("title", 24), ("brand", 6)))
@@ -137,6 +138,24 @@ def test_the_folder_is_a_backbone_like_any_other(adapted, tmp_path):
     table = theirs.get_input_embeddings().weight
     assert torch.equal(encoder.word_embeddings[: len(table)], table)
     assert markers["colour"] == len(table)
+
+
+@needs_gpu
+def test_a_gpu_fills_masks_in_bf16_and_what_it_learned_is_written(data, tmp_path, monkeypatch):
+    trained, write = [], adapting._write
+
+    def watched(folder, curve, encoder, *rest):
+        trained.append(encoder)
+        write(folder, curve, encoder, *rest)
+
+    monkeypatch.setattr(adapting, "_write", watched)
+    with using_gpu():
+        asked = config(training=replace(TRAINING, precision="bf16"))
+        said = adapt(data, tmp_path / "out", asked, threads=1)
+    assert said.after["perplexity"] < said.before["perplexity"]
+    again, _ = open_encoder(find_backbone(str(tmp_path / "out"), tmp_path), TITLES)
+    for name, tensor in trained[0].state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)  # in single precision
 
 
 def test_it_says_how_it_was_made(adapted, data):

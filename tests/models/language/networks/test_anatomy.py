@@ -260,8 +260,10 @@ class TestWhole:
         with pytest.raises(ConfigError, match=r"cannot be cut.*could not be watched \(TypeError"):
             encoder.train_top(1)
 
-    def texts(self, encoder: Encoder, trained: int | None) -> EncodedTexts:
-        options = TrainingOptions(trained_layers=trained, cache_precision="fp32")
+    def texts(self, encoder: Encoder, trained: int | None, megabytes: int = 1) -> EncodedTexts:
+        options = TrainingOptions(
+            trained_layers=trained, cache_precision="fp32", cache_megabytes=megabytes
+        )
         return EncodedTexts.prepare(encoder, Sequences.of([[5, 6, 7], [8]]), 0, options)
 
     @pytest.mark.parametrize("trained", [1, 2, 7])
@@ -278,6 +280,24 @@ class TestWhole:
         free = self.texts(self.shared(), None).vectors(rows, torch.device("cpu"))
         assert free.requires_grad
         assert gap(free, vectors) < 1e-6
+
+    @pytest.mark.parametrize("lack", ["megabytes", "disk"])
+    def test_none_of_it_may_be_trained_where_nothing_can_be_kept(self, monkeypatch, lack):
+        rows = torch.arange(2).numpy()
+        expected = self.texts(self.shared(), 0).vectors(rows, torch.device("cpu"))
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        if lack == "disk":
+            monkeypatch.setattr("os.posix_fallocate", full)
+        encoder = self.shared()
+        texts = self.texts(encoder, 0, megabytes=1 if lack == "disk" else 0)
+        assert "computed at every step" in texts.note
+        encoder.train()  # no dropout there either
+        found = texts.vectors(rows, torch.device("cpu"))
+        assert not found.requires_grad
+        assert gap(found, expected) < 1e-6
 
     def test_it_may_have_adapters(self):
         encoder = self.shared()

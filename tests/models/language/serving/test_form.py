@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.cores import Cores
 from models.errors import ConfigError, EsciError, ReleaseError
+from models.language.serving import engines
 from models.language.serving.engines import ENGINE_VARIABLE, ENGINES, THREADS_VARIABLE
 from models.language.serving.form import Form
 from models.language.serving.manifest import fastest_variant
+from tests.gpu import needs_gpu, using_gpu
 from tests.models.language.serving.networks import (
     Classifier,
     Mean,
@@ -157,14 +159,13 @@ class TestEngines:
             found = served.run(asked, "int8")
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=ROUNDING)
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+    @needs_gpu
     def test_torch_answers_from_a_gpu(self):
         asked = texts(50, seed=8)
         served = form(engine="torch", trained=classifier)
-        np.testing.assert_allclose(
-            served.run(asked), form().run(asked, "fp32"), rtol=1e-2, atol=1e-2
-        )
-        assert torch.cuda.max_memory_allocated() > 0
+        with using_gpu():
+            found = served.run(asked)
+        np.testing.assert_allclose(found, form().run(asked, "fp32"), rtol=1e-2, atol=1e-2)
 
     def test_the_environment_chooses(self, monkeypatch):
         monkeypatch.setenv(ENGINE_VARIABLE, "torch")
@@ -172,6 +173,15 @@ class TestEngines:
         served = form(trained=classifier)
         assert (served.engine, served.threads) == ("torch", 3)
         assert form(engine="onnxruntime", threads=1).engine == "onnxruntime"
+
+    def test_a_container_has_the_cores_of_its_quota(self, monkeypatch):
+        monkeypatch.delenv(THREADS_VARIABLE, raising=False)
+        for quota, expected in ((2.5, 2), (0.5, 1), (None, 8)):
+            monkeypatch.setattr(engines, "read_cores", lambda quota=quota: Cores(64, 8, quota))
+            assert form().threads == expected
+            assert form(threads=3).threads == 3
+        monkeypatch.setenv(THREADS_VARIABLE, "5")
+        assert form().threads == 5
 
     def test_an_unknown_engine_is_told_the_known(self, monkeypatch):
         with pytest.raises(ConfigError, match=r"'tensorrt'.*onnxruntime, openvino, torch"):

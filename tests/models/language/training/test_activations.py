@@ -58,11 +58,18 @@ def loss_and_gradients(texts: EncodedTexts) -> tuple[torch.Tensor, dict[str, tor
 
 @pytest.mark.parametrize(
     ("architecture", "pooling"),
-    [*((architecture, None) for architecture in ARCHITECTURES), ("xlm-roberta", "compared")],
+    [
+        *((architecture, None) for architecture in ARCHITECTURES),
+        ("xlm-roberta", "compared"),
+        ("modernbert", "compared"),
+    ],
 )
 def test_training_from_what_was_kept_is_training_with_frozen_layers(folder, architecture, pooling):
     of = {"architecture": architecture, "pooling": pooling}
-    kept, expected = (loss_and_gradients(make(folder, **of)) for make in (prepared, uncached))
+    texts = [make(folder, **of) for make in (prepared, uncached)]
+    if pooling == "compared":  # so that it matters that segments are kept too
+        assert set(np.unique(texts[0].sequences.segments)) == {0, 1}
+    kept, expected = map(loss_and_gradients, texts)
     torch.testing.assert_close(kept[0], expected[0], rtol=1e-5, atol=1e-6)
     assert kept[1].keys() == expected[1].keys()
     for name, gradient in expected[1].items():

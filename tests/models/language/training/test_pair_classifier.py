@@ -15,6 +15,7 @@ from models.language.training.pair_classifier import train_on_pairs
 from models.member import softmax
 from models.pairs import LabelledPairs
 from models.registry import make_member
+from models.training.curve import Curve
 from models.training.options import ClassificationOptions, TrainingOptions
 from models.weights import class_weights
 from models.workbench import NO_WORKBENCH, Workbench
@@ -124,6 +125,42 @@ def test_validation_pairs_are_measured_and_never_taught(backbone):
     assert same(weights(one), weights(other))
     assert same(weights(one), weights(trained(backbone, last)[0]))
     assert set(curve.best) == {"accuracy", "macro_f1", "weighted_f1", "log_loss", "score"}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pooling", "differ"),
+    [
+        ("xlm-roberta", "compared", True),
+        ("bert", "compared", False),  # for which they always were
+        ("deberta-v2", "mean", False),
+    ],
+)
+def test_a_training_on_pairs_that_were_not_told_apart_is_another(
+    tmp_path, monkeypatch, architecture, pooling, differ
+):
+    backbone = find_backbone(f"tiny:{architecture}", tmp_path, texts=tiny_pairs().products.title)
+    encoder, reader = open_encoder(backbone, TextOptions(max_tokens=48), pooling=pooling)
+    before = Reader(reader._tokenizer, replace(reader.layout, second_segment=0))
+    found = []
+
+    def watched(*given):
+        found.append(given[-1])
+        return Curve()
+
+    monkeypatch.setattr(pair_classifier, "run_training", watched)
+    for known in (before, reader):
+        train_on_pairs(
+            CrossNetwork(encoder),
+            known,
+            tiny_pairs(),
+            NOBODY,
+            training=TRAINING,
+            classification=PLAIN,
+            seed=5,
+            bench=NO_WORKBENCH,
+            identity="tiny",
+        )
+    assert (found[0] != found[1]) == differ
 
 
 class TestDistillation:
