@@ -93,7 +93,8 @@ def export(model: Path, dataset: Path, threads: int) -> None:
     from models.language.serving.export import export_form
 
     reader = reader_of(model)
-    held_out = reader.read_pairs(training_pairs(dataset)[1])
+    compared = training_pairs(dataset)[1]
+    held_out = reader.read_pairs(compared)
     export_form(
         network_of(model),
         model / FORM,
@@ -102,6 +103,7 @@ def export(model: Path, dataset: Path, threads: int) -> None:
         takes_segments=True,
         options=ServingOptions(threads=threads),
         answers=lambda run: run(held_out),
+        query_rows=compared.query_rows,
         rows_are_logits=True,
     )
     reader.save(model / FORM)

@@ -45,6 +45,7 @@ from models.labels import LABELS
 from models.language.reading.reader import Reader
 from models.language.reading.sequences import padded
 from models.language.serving.form import Form
+from models.language.serving.manifest import FormReport, read_manifest
 from models.language.serving.measure import machine_name
 from models.language.serving.options import INT8
 from models.pairs import Pairs
@@ -52,6 +53,7 @@ from models.pairs import Pairs
 DATASET: Final = Path("../shared/data/esci_real")
 PEERS: Final = ("torch", "onnx", "onnx O3", "onnx int8")
 ENOUGH: Final = 0.995  # labels that have to be the trained network's
+_ROUNDED: Final = "ours, int8"
 
 Answers = dict[str, dict[int, list[dict[str, Any]]]]  # way → shape → one per request
 
@@ -128,11 +130,14 @@ class Worker:
 
 @contextmanager
 def workers(asked: argparse.Namespace, texts: Path) -> Iterator[list[Worker]]:
-    """A process per way; a way of the peer that does not start is left out and said so."""
+    """A process per way; one that our export does without, or a peer's that fails, is left out."""
     ours = [sys.executable, "-m", "benchmarks.cross_encoder_ours"]
     given = [str(asked.model), str(asked.dataset), str(asked.requests + 1), str(asked.threads)]
     peer = [asked.peer_python, str(Path(__file__).with_name("cross_encoder_peer.py"))]
-    commands = {way: [*ours, way, *given] for way in OURS}
+    there, missing = ways_of(read_manifest(asked.model / FORM))
+    for way, why in missing.items():
+        print(f"left out: {way}: {why}", file=sys.stderr)
+    commands = {way: [*ours, way, *given] for way in there}
     for way in PEERS:
         words = [*peer, way, str(asked.model), str(texts), str(asked.threads)]
         commands[f"CrossEncoder, {way}"] = words
@@ -149,6 +154,17 @@ def workers(asked: argparse.Namespace, texts: Path) -> Iterator[list[Worker]]:
     finally:
         for worker in found:
             worker.close()
+
+
+def ways_of(report: FormReport) -> tuple[list[str], dict[str, str]]:
+    """Our ways that the export can answer, and the others with the reason why it cannot."""
+    there, missing = [], {}
+    for way, (_, variant) in OURS.items():
+        if variant is None or variant in report.variants:
+            there.append(way)
+        else:
+            missing[way] = report.left_out.get(variant, f"{variant} was not asked for")
+    return there, missing
 
 
 def compare(asked: argparse.Namespace) -> None:
@@ -248,6 +264,9 @@ def print_form(model: Path) -> None:
 
 def print_parts(asked: argparse.Namespace, answers: Answers) -> None:
     """Where the time of our int8 goes, and how near its products are to what the machine can."""
+    if _ROUNDED not in answers:
+        print("\nWithout int8 there is nothing to say of where its time goes.")
+        return
     peaks = {kind: gigaflops_per_second(kind) for kind in ("float32", "int8")}
     print(
         f"\nMeasured peaks of a product of 512 × 384 × 1536 on one core: float32 "
@@ -256,7 +275,7 @@ def print_parts(asked: argparse.Namespace, answers: Answers) -> None:
     )
     print("| request | ms | tokenising | padding, of tokens | products, were they at the peak |")
     print("|---|---:|---:|---:|---:|")
-    for shape, ones in answers["ours, int8"].items():
+    for shape, ones in answers[_ROUNDED].items():
         seconds = statistics.median(one["seconds"] for one in ones)
         reading = statistics.median(one["reading"] for one in ones)
         tokens = statistics.mean(one["tokens"] for one in ones)

@@ -18,6 +18,7 @@ from models.files import (
     write_json,
 )
 from models.surroundings import Surroundings
+from models.versions import code_digest
 
 _WHOLE: Final = "whole.json"  # written last: the digests of all that is shared beside it
 
@@ -73,6 +74,7 @@ class Workbench:
         """
         if self.common is None:
             raise ValueError("this bench has no folder for what fits have in common")
+        identity = f"{identity}-{code_digest()}"  # other code may make another thing of the same
         folder = self.common / identity
         with locked(self.common / f"{identity}.lock"):
             if not _is_whole(folder):

@@ -18,11 +18,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from models.cores import Cores, read_cores
 from models.errors import how_to_install
 from models.files import file_sha256
 from models.home import home as home_folder
 from models.language.presets import MINILM_SHA256
-from pipelines.machine import Cores, read_cores, read_features, read_memory, read_model
+from pipelines.machine import read_features, read_memory, read_model
 
 Level = Literal["ok", "note", "missing", "failed"]
 

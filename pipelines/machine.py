@@ -1,16 +1,13 @@
-"""What this machine offers a process: cores, memory and processor features, limits included.
+"""What this machine offers a process: memory and processor features, limits included.
 
 Reads /proc and /sys alone, so it works in every install; elsewhere than on Linux it knows less.
 """
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_PROC: Final = Path("/proc")
-_CGROUP: Final = Path("/sys/fs/cgroup")
+from models.control_groups import CGROUP, PROC, control_groups, read_number, read_text
 
 # What the libraries we run on have fast paths for, weakest first.
 _FEATURES: Final = (
@@ -31,20 +28,6 @@ _FEATURES: Final = (
 
 
 @dataclass(frozen=True)
-class Cores:
-    """Processor cores, by who limits them."""
-
-    online: int
-    allowed: int  # by affinity: taskset, cpusets
-    quota: float | None  # by the control group, in cores; None without a limit
-
-    @property
-    def usable(self) -> int:
-        """Whole cores that threads can keep busy."""
-        return max(1, min(self.allowed, int(self.quota or self.allowed)))
-
-
-@dataclass(frozen=True)
 class Memory:
     """Bytes of memory, by who limits them; None where nobody says."""
 
@@ -60,25 +43,17 @@ class Memory:
         return min(known, default=None)
 
 
-def read_cores(proc: Path = _PROC, cgroup: Path = _CGROUP) -> Cores:
-    """The cores of the machine and what is left of them for us."""
-    online = os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else online
-    quotas = [quota for folder in _groups(proc, cgroup, "cpu") if (quota := _quota(folder))]
-    return Cores(online, allowed, min(quotas, default=None))
-
-
-def read_memory(proc: Path = _PROC, cgroup: Path = _CGROUP) -> Memory:
+def read_memory(proc: Path = PROC, cgroup: Path = CGROUP) -> Memory:
     """The memory of the machine and what is left of it for us."""
     fields = {}
-    for line in _text(proc / "meminfo").splitlines():
+    for line in read_text(proc / "meminfo").splitlines():
         name, _, value = line.partition(":")
         if value.strip().endswith("kB"):
             fields[name] = int(value.split()[0]) * 1024
     total = fields.get("MemTotal")
     limits = []
-    for folder in _groups(proc, cgroup, "memory"):
-        limit = _number(folder / "memory.max") or _number(folder / "memory.limit_in_bytes")
+    for folder in control_groups(proc, cgroup, "memory"):
+        limit = read_number(folder / "memory.max") or read_number(folder / "memory.limit_in_bytes")
         # Version 1 says "no limit" as a number larger than any memory.
         if limit is not None and (total is None or limit < total):
             limits.append((limit, max(0, limit - _used(folder))))
@@ -90,10 +65,10 @@ def read_memory(proc: Path = _PROC, cgroup: Path = _CGROUP) -> Memory:
     )
 
 
-def read_features(proc: Path = _PROC) -> list[str]:
+def read_features(proc: Path = PROC) -> list[str]:
     """The processor features that matter to us, of those the kernel names."""
     named: set[str] = set()
-    for line in _text(proc / "cpuinfo").splitlines():
+    for line in read_text(proc / "cpuinfo").splitlines():
         name, _, value = line.partition(":")
         if name.strip() in {"flags", "Features"}:
             named = set(value.split())
@@ -101,57 +76,22 @@ def read_features(proc: Path = _PROC) -> list[str]:
     return [feature for feature in _FEATURES if feature in named]
 
 
-def read_model(proc: Path = _PROC) -> str | None:
+def read_model(proc: Path = PROC) -> str | None:
     """What the processor calls itself."""
-    for line in _text(proc / "cpuinfo").splitlines():
+    for line in read_text(proc / "cpuinfo").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "model name":
             return value.strip()
     return None
 
 
-def _groups(proc: Path, cgroup: Path, controller: str) -> Iterator[Path]:
-    """Every control group we are in, innermost first: a limit may sit on any of them."""
-    for line in _text(proc / "self" / "cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, inside = rest.partition(":")
-        if not controllers:
-            root = cgroup
-        elif controller in controllers.split(","):
-            root = cgroup / controller
-        else:
-            continue
-        folder = root / inside.lstrip("/")
-        while folder.is_relative_to(root):
-            yield folder
-            folder = folder.parent
-
-
-def _quota(folder: Path) -> float | None:
-    words = _text(folder / "cpu.max").split()
-    if len(words) == 2 and words[0].isdecimal():
-        return int(words[0]) / int(words[1])
-    quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
-    return quota / period if quota and period else None
-
-
 def _used(folder: Path) -> int:
     """What the group holds and cannot give back; cached files it can."""
-    used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes") or 0
-    for line in _text(folder / "memory.stat").splitlines():
+    used = (
+        read_number(folder / "memory.current") or read_number(folder / "memory.usage_in_bytes") or 0
+    )
+    for line in read_text(folder / "memory.stat").splitlines():
         name, _, value = line.partition(" ")
         if name in {"inactive_file", "total_inactive_file"}:
             return max(0, used - int(value))
     return used
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path).strip()
-    return int(text) if text.isdecimal() else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""

@@ -113,7 +113,8 @@ class CrossEncoderMember:
         reader.save(workshop.path / TRAINED)
         reader.save(workshop.path)
         curve.draw(workshop.path / CURVE)
-        held_out = reader.read_pairs(pairs_to_compare(train, valid, options.seed))
+        compared = pairs_to_compare(train, valid, options.seed)
+        held_out = reader.read_pairs(compared)
         bench.report(Standing(1, 1, "exporting"))
         report = export_form(
             network.merged(),
@@ -123,6 +124,7 @@ class CrossEncoderMember:
             takes_segments=encoder.takes_segments,
             options=options.serving,
             answers=lambda run: run(held_out),
+            query_rows=compared.query_rows,
             rows_are_logits=True,
         )
         made = how_made(

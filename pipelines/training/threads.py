@@ -12,9 +12,9 @@ from typing import Final
 
 from threadpoolctl import threadpool_limits
 
+from models.cores import Cores, read_cores
 from models.errors import ConfigError
 from models.language.serving.engines import THREADS_VARIABLE as _LANGUAGE
-from pipelines.machine import Cores, read_cores
 
 VARIABLE: Final = "ESCI_THREADS"  # the same as the flag
 _OPENMP: Final = "OMP_NUM_THREADS"

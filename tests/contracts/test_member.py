@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from models.errors import NotFittedError, ReleaseError, UnknownMemberKindError
 from models.graphs.serving.convolutions import Convolution
 from models.labels import LABELS
+from models.language.serving.form import Form
 from models.locales import LOCALES
 from models.member import Cost, Logits, Member
 from models.pairs import PRODUCT_FIELDS, LabelledPairs, Pairs, Products, Queries
@@ -327,6 +330,66 @@ class TestSaving:
                 with np.load(path, allow_pickle=False) as arrays:
                     for name in arrays:
                         assert arrays[name].dtype != object  # reading one would raise
+
+
+# The offline answers of these are int8's. Its gate is as wide as two dozen pairs ask for: half of
+# them judge it, where one is already 8 %.
+ROUNDED = {
+    **TINY_LANGUAGE,
+    "training": {"epochs": 1, "batch_size": 4, "learning_rate": 5e-3},
+    "serving": {
+        "offline": "int8",
+        "measure_seconds": 0.0,
+        "largest_difference": 10.0,
+        "flip_rate": 0.3,
+        "doubted": 1.0,
+    },
+}
+INT8_CASES = [
+    Case("cross_encoder", ROUNDED, tolerance=1e-4, reason=CASES[1].reason),
+    Case("bi_encoder", ROUNDED),
+]
+
+
+@cache
+def fitted_in_int8(case_number: int) -> Member:
+    train = tiny_pairs()
+    return INT8_CASES[case_number].make().fit(train, train)
+
+
+@pytest.mark.parametrize("case", INT8_CASES, ids=lambda case: case.id)
+class TestInt8:
+    """The same laws where rounded networks answer, offline and in a service."""
+
+    @pytest.fixture(params=["offline", "quickest"])
+    def member(self, case, request, monkeypatch):
+        found = fitted_in_int8(INT8_CASES.index(case))
+        monkeypatch.setattr(Form, "variant_for", lambda *_: "int8")  # whatever was measured
+        return found if request.param == "offline" else found.quickest()
+
+    def test_it_is_int8_that_answers(self, member, monkeypatch):
+        rounded = member.predict_logits(tiny_pairs())
+        monkeypatch.setattr(Form, "known", lambda *_: "fp32")
+        monkeypatch.setattr(Form, "variant_for", lambda *_: "fp32")
+        with TemporaryDirectory() as folder:
+            member.save(Path(folder))
+            exact = type(member).load(Path(folder)).predict_logits(tiny_pairs())
+        assert 1e-4 < np.abs(rounded - exact).max() < 1
+
+    def test_a_pair_gets_the_same_logits_alone_and_in_a_batch(self, case, member):
+        asked = tiny_pairs().without_labels()
+        alone = [member.predict_logits(asked.take(np.array([row]))) for row in range(len(asked))]
+        assert_same(member.predict_logits(asked), np.vstack(alone), case)
+        rows = np.resize(np.arange(len(asked)), 500)
+        assert_same(member.predict_logits(asked.take(rows)), np.vstack(alone)[rows], case)
+
+    def test_a_saved_member_answers_exactly_as_before(self, member, tmp_path):
+        member.save(tmp_path)
+        again = type(member).load(tmp_path)
+        expected = member.predict_logits(tiny_pairs())
+        np.testing.assert_array_equal(again.predict_logits(tiny_pairs()), expected)
+        quickest = again.quickest()
+        np.testing.assert_array_equal(quickest.predict_logits(tiny_pairs()), expected)
 
 
 class TestRegistry:

@@ -15,7 +15,7 @@ from models.sealed import (
     seal,
 )
 from models.training.curve import Curve, Point
-from models.versions import library_versions
+from models.versions import code_digest, library_versions
 from models.workbench import Workbench
 from tests.tiny import tiny_pairs
 
@@ -141,6 +141,18 @@ def test_how_it_was_made_is_plain():
     assert json.loads(json.dumps(made)) == made
     assert made["train"] == {"pairs": 24, "sha256": pairs_sha256(pairs)}
     assert made["versions"] == library_versions()
+    assert made["versions"]["code"] == code_digest()
     exporting = {"peft", "pytorch-metric-learning", "onnx", "onnxscript"}
     assert {"python", "numpy", "torch", *exporting} <= set(made["versions"])
     assert made["more"] == {"a": [1]}
+
+
+def test_what_other_code_made_is_opened(tmp_path, monkeypatch):
+    # What may be read is for the format to say.
+    pairs = tiny_pairs()
+    made = how_made(train=pairs, valid=pairs, seed=7, curve=Curve((Point(1, 1.0, 0.5),)))
+    seal(tmp_path, kind="k", format_number=1, name="n", options={}, made=made)
+    monkeypatch.setattr("models.versions.code_digest", lambda: "another")
+    assert library_versions() != made["versions"]
+    opened = open_sealed(tmp_path, kind="k", format_number=1)
+    assert opened.about["made"]["versions"] == made["versions"]

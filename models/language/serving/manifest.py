@@ -1,7 +1,7 @@
 """What a folder with an exported network says of itself: `form.json`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -76,6 +76,16 @@ def fastest_variant(milliseconds: Mapping[str, Mapping[int, float]], texts: int)
     asked = max(texts, 1)
     nearest = min(shapes, key=lambda shape: (max(shape / asked, asked / shape), shape))
     return min(milliseconds, key=lambda variant: milliseconds[variant][nearest])
+
+
+def leave_out(folder: Path, report: FormReport, variant: str, why: str) -> FormReport:
+    """The exported network in `folder` without `variant`, whose files go."""
+    kept = {name: about for name, about in report.variants.items() if name != variant}
+    left = replace(report, variants=kept, left_out={**report.left_out, variant: why})
+    write_manifest(folder, left)  # first: what it names has to be there
+    for name in report.variants[variant].digests:
+        (folder / name).unlink()
+    return left
 
 
 def write_manifest(folder: Path, report: FormReport) -> None:

@@ -1,6 +1,5 @@
 """How long requests take, by variant and number of texts."""
 
-import os
 import platform
 import statistics
 import time
@@ -11,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cores import read_cores
 from models.language.reading.sequences import Sequences
 
 _FEWEST, _MOST = 3, 30  # runs of one measurement
@@ -51,4 +51,4 @@ def machine_name() -> str:
             if line.startswith("model name"):
                 model = line.partition(":")[2].strip()
                 break
-    return f"{model}, {len(os.sched_getaffinity(0))} cores"
+    return f"{model}, {read_cores().usable} cores"

@@ -39,7 +39,8 @@ class ServingOptions:
     # close together that rounding decides. A network that doubts more is not worth its file.
     doubted: float = 0.1
     # Shares of the matrix products, the lowest in the network, that int8 leaves in floats. They
-    # are tried in turn until one passes the gate: what is lost low in the network grows above.
+    # are tried in turn until one passes on half of the held-out pairs, and the other half judges
+    # that one: what is lost low in the network grows above.
     spared: tuple[float, ...] = (0.0, 0.25, 0.5)
     # What answers where no request waits: out-of-fold logits, probes, the judge. A choice between
     # variants by time would have them depend on the machine and on what else it did that minute.

@@ -276,7 +276,7 @@ class TestFolder:
             assert (tmp_path / "trained" / name / "tokenizer.json").is_file()
         made = json.loads((tmp_path / "member.json").read_text())["made"]
         assert made["packing"]["flip_rate"] <= 0.005
-        assert made["served"]["flip_rate"] <= 0.005
+        assert made["served"]["fp32"]["flip_rate"] <= 0.005
         assert made["options"]["product_variant"] == "fp32"
         assert made["backbone"]["name"] == "tiny"
 

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import esci
+from models.cores import Cores
 from models.errors import MemberError
 from models.language.pretraining.masked import MaskedTask
 from models.language.serving import export
 from models.language.training.pair_task import PairTask
-from pipelines.machine import Cores
 from pipelines.training.threads import choose_threads
 
 

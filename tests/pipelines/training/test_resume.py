@@ -248,6 +248,20 @@ def test_other_libraries_begin_everything_afresh(data, tmp_path, monkeypatch, ca
     assert "versions.torch" in capsys.readouterr().err
 
 
+def test_what_other_code_made_is_made_afresh(data, tmp_path, monkeypatch, capsys):
+    out, members = tmp_path / "run", [member("a", steps=4), member("b", steps=6, stop_at=3)]
+    begin(data, out, *members)
+    assert steps(lambda: begin(data, out, *members)) == 0
+    monkeypatch.setattr("models.versions.code_digest", lambda: "another")
+    capsys.readouterr()
+    assert steps(lambda: begin(data, out, *members)) == 4 + 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "a: what was finished before was made with other settings (versions.code" in said
+    assert "b: what was begun before was made with other settings (versions.code" in said
+    run = train_run(data, out, TrainConfig(members=members[:1]))
+    assert run.versions["code"] == "another"
+
+
 @dataclass(frozen=True)
 class Pair(Team):
     """The first of two processes, of which the other never answers."""

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
+from models.cores import Cores
 from models.errors import ConfigError
 from models.language.serving.engines import THREADS_VARIABLE, asked_threads
-from pipelines.machine import Cores
 from pipelines.training.threads import choose_threads, threads_limited
 
 

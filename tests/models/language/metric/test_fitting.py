@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from models.errors import ExportError
 from models.language.backbones import find_backbone
@@ -20,8 +21,10 @@ from models.language.networks.towers import Towers
 from models.language.presets import LoraOptions
 from models.language.reading.reader import Reader, TextOptions
 from models.language.served_towers import ServedTowers
+from models.language.serving.form import Form
+from models.language.serving.halves import halved
 from models.language.serving.options import ServingOptions
-from models.pairs import LabelledPairs
+from models.pairs import LabelledPairs, Queries
 from models.training.options import ClassificationOptions, TrainingOptions
 from models.training.steps.adversary import pushed
 from models.vectors.packing import Packing
@@ -30,8 +33,16 @@ from tests.tiny import tiny_pairs
 
 CPU = torch.device("cpu")
 QUICK = ServingOptions(variants=("fp32",), measure_seconds=0)
+# However much int8 loses by itself.
+BOTH = dataclasses.replace(QUICK, variants=("fp32", "int8"), largest_difference=9.0, flip_rate=1.0)
+FLOATS = ["form.json", "fp32.onnx"]
 # In three locales, so that the pairs of one share no text with those of another.
 BY_LOCALE = [tiny_pairs().take(rows) for rows in np.arange(24).reshape(3, 8)]
+
+
+def nowhere(towers: ServedTowers, queries: Queries) -> NDArray[np.float32]:
+    """Vectors that pass no gate."""
+    return np.full((len(queries), towers.packing.width), np.nan, np.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -143,14 +154,20 @@ class TestStart:
             torch.testing.assert_close(towers.query(*given), towers.product(*given))
 
 
-def exported(folder: Path, count: int, precision: str, options: ServingOptions) -> TowersReport:
+def exported(
+    folder: Path,
+    count: int,
+    precision: str,
+    options: ServingOptions,
+    product_variant: str = "fp32",
+) -> TowersReport:
     towers, reader = towers_of(count)
     return export_towers(
         towers,
         reader,
         folder,
         packing=Packing(precision, towers.product.width),
-        product_variant="fp32",
+        product_variant=product_variant,
         held_out=tiny_pairs(),
         options=options,
     )
@@ -163,13 +180,58 @@ class TestGates:
             exported(tmp_path, 1, "int8", strict)
         report = exported(tmp_path / "fp32", 1, "fp32", strict)
         assert report.packing.largest_difference == 0
-        assert report.served.pairs == 24
+        assert report.served["fp32"].pairs == 24
 
     def test_losses_that_pass_one_by_one_must_pass_together(self, tmp_path, monkeypatch):
-        logits = ServedTowers.logits
-        monkeypatch.setattr(ServedTowers, "logits", lambda *given: logits(*given) + 0.75)
+        monkeypatch.setattr(ServedTowers, "query_vectors", nowhere)
         with pytest.raises(ExportError, match="together"):
             exported(tmp_path, 1, "fp32", QUICK)
+
+    def test_int8_queries_that_fail_only_together_are_left_out(self, tmp_path, monkeypatch):
+        right = ServedTowers.query_vectors
+
+        def vectors(towers, queries):
+            lost = towers.query_variant != "fp32"
+            return (nowhere if lost else right)(towers, queries)
+
+        monkeypatch.setattr(Form, "variant_for", lambda *_: "int8")  # whatever was measured
+        monkeypatch.setattr(ServedTowers, "query_vectors", vectors)
+        report = exported(tmp_path, 1, "fp16", BOTH)
+        assert set(report.served) == {"fp32"}
+        assert set(report.forms["both"].variants) == {"fp32"}
+        assert (
+            "int8 queries, fp32 products and fp16 vectors" in report.forms["both"].left_out["int8"]
+        )
+        assert sorted(path.name for path in (tmp_path / "both").iterdir()) == FLOATS
+        assert Form.load(tmp_path / "both").report == report.forms["both"]
+
+    @pytest.mark.slow
+    def test_int8_products_that_fail_only_together_are_left_out(self, tmp_path, monkeypatch):
+        right = ServedTowers.product_vectors
+
+        def vectors(towers, products):
+            packed = right(towers, products)
+            return packed[::-1] if "int8" in towers.product_form.variants else packed
+
+        monkeypatch.setattr(ServedTowers, "product_vectors", vectors)
+        options = dataclasses.replace(BOTH, largest_difference=0.1)
+        report = exported(tmp_path, 2, "fp16", options, product_variant="int8")
+        assert set(report.forms["query"].variants) == {"fp32", "int8"}
+        assert "fp32 queries, int8 products" in report.forms["product"].left_out["int8"]
+        assert set(report.served) == {"fp32", "int8"}
+        assert sorted(path.name for path in (tmp_path / "product").iterdir()) == FLOATS
+
+    def test_int8_is_judged_together_on_the_pairs_it_did_not_choose_by(self, tmp_path):
+        report = exported(tmp_path, 1, "fp16", BOTH)
+        judging = len(halved(tiny_pairs().query_rows).judging)
+        assert {name: gap.pairs for name, gap in report.served.items()} == {
+            "fp32": 24,
+            "int8": judging,
+        }
+        assert report.served["int8"].largest_difference > 3 * (
+            report.served["fp32"].largest_difference
+        )
+        assert report.forms["both"].variants["int8"].gap.pairs == judging
 
     @pytest.mark.parametrize("broken", ["query", "product"])
     def test_a_broken_form_of_either_of_two_towers_is_refused(self, tmp_path, monkeypatch, broken):

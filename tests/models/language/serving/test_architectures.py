@@ -37,6 +37,7 @@ def test_an_architecture_is_served(architecture, tmp_path):
         takes_segments=encoder.takes_segments,
         options=replace(OPTIONS, flip_rate=0.5),
         answers=lambda run: run(read),
+        query_rows=pairs.query_rows,
     )
     assert set(report.variants) == {"fp32", "int8"}
     exact = onnx.load(tmp_path / "form" / "fp32.onnx").graph

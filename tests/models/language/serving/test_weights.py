@@ -134,6 +134,7 @@ class TestExport:
             takes_segments=encoder.takes_segments,
             options=replace(OPTIONS, flip_rate=0.5),
             answers=lambda run: run(read),
+            query_rows=pairs.query_rows,
         )
         # Nothing large is in memory from torch's export on.
         assert max(len(tensor.raw_data) for tensor in handed_on[0].graph.initializer) <= 1024
