@@ -59,7 +59,7 @@ class LookingUp(Generic[ServedT]):
 
         Vectors of another member, or of this one before it was trained again, are refused.
         """
-        ours = self.vectors_identity()
+        ours = self._whole().served.identity
         if source.identity != ours:
             raise ReleaseError(
                 f"these product vectors were made by {source.identity[:12]} and the member "

@@ -6,7 +6,7 @@ import socket
 import sqlite3
 import time
 import tracemalloc
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,26 +24,11 @@ from service.label_cache import LabelCache, label_keys, open_label_cache, pack, 
 from service.label_cache.memory import MemoryLabelCache
 from service.label_cache.redis import RedisLabelCache
 from service.label_cache.sqlite import SqliteLabelCache
+from tests.clock import Clock
 from tests.redis_server import RedisServer
 
 STORES = ("memory", "sqlite", "redis")
 TTL_SECONDS = 100.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("r"))
-    server.start()
-    yield server
-    server.stop()
 
 
 @dataclass

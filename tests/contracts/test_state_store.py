@@ -36,6 +36,7 @@ from models.states.sqlite_file import transaction
 from models.vectors.packing import Packing
 from models.vectors.source import KEY_BYTES, VectorSource
 from models.vectors.store import ProductVectors
+from tests.clock import Clock
 from tests.redis_server import RedisServer
 
 STORES = ("folder", "sqlite", "redis")
@@ -92,22 +93,6 @@ def answered(source: VectorSource, numbers) -> dict[int, bytes]:
 def expected(numbers, version: int = 0) -> dict[int, bytes]:
     rows = states(numbers, version)
     return {number: row.tobytes() for number, row in zip(numbers, rows, strict=True)}
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("r"))
-    server.start()
-    yield server
-    server.stop()
 
 
 @dataclass

@@ -2,8 +2,6 @@
 
 import fcntl
 import os
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -20,6 +18,7 @@ from pipelines.demo.generate import generate
 from pipelines.demo.options import DemoOptions
 from pipelines.publish import publish
 from pipelines.training.train import train_run
+from tests.pipelines.made import Made
 
 OPTIONS = BiEncoderOptions(
     backbone="tiny",
@@ -29,24 +28,6 @@ OPTIONS = BiEncoderOptions(
     metric=MetricOptions(loss="info_nce"),
     serving=ServingOptions(variants=("fp32",), measure_seconds=0, exact_flip_rate=1),
 )
-
-
-class Made(NamedTuple):
-    """Folders that no test may change."""
-
-    data: Path
-    run: Path
-    registry: Path
-
-    @property
-    def release(self) -> Path:
-        champion = ReleaseRegistry(self.registry).champion()
-        assert champion
-        return champion
-
-    @property
-    def member(self) -> Path:
-        return self.run / "members" / "bi"
 
 
 @pytest.fixture

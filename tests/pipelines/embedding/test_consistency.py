@@ -23,7 +23,7 @@ from pipelines.dataset.read import TEST, read_judgements
 from pipelines.judging import picture
 from pipelines.judging.judged import read_judged
 from pipelines.predictions import read_predictions
-from tests.pipelines.embedding.conftest import Made
+from tests.pipelines.made import Made
 
 QUICK = {"threads": 1, "resamples": 20, "permutations": 20}
 

@@ -1,7 +1,7 @@
 """A demo catalogue, and a run of a graph member on it that was published."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -12,6 +12,7 @@ from pipelines.demo.generate import generate
 from pipelines.demo.options import DemoOptions
 from pipelines.publish import publish
 from pipelines.training.train import train_run
+from tests.pipelines.made import Made
 
 TINY = {
     "features": 24,
@@ -27,24 +28,6 @@ def config(**options: Any) -> TrainConfig:
     """A training of one graph member, called gnn."""
     entry = {"name": "gnn", "kind": "gnn", "options": TINY | options}
     return parse(TrainConfig, {"members": [entry]})
-
-
-class Made(NamedTuple):
-    """Folders that no test may change."""
-
-    data: Path
-    run: Path
-    registry: Path
-
-    @property
-    def release(self) -> Path:
-        champion = ReleaseRegistry(self.registry).champion()
-        assert champion
-        return champion
-
-    @property
-    def member(self) -> Path:
-        return self.run / "members" / "gnn"
 
 
 @pytest.fixture(scope="session")

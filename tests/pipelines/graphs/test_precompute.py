@@ -33,14 +33,6 @@ ROOT = Path(__file__).parents[3]
 PRODUCTS = 400
 
 
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory):
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture(params=["folder", "sqlite", "redis"])
 def where(request, tmp_path):
     if request.param == "redis":
