@@ -44,8 +44,8 @@ class TrainingOptions:
     ema: float = 0.0  # decay of the running mean of the weights, as in 0.999
     fgm: float = 0.0  # length of the adversary's push on the embeddings; a second pass every step
     checkpointing: bool = False  # recompute activations in the backward pass: slower, less memory
-    # auto: bf16 on a GPU that has it, else fp32. Processors with bf16 instructions gain from it too
-    # (benchmarks/README.md), but have to be asked.
+    # auto: bf16 on a GPU that has it, else fp32. A processor with bf16 instructions may gain too,
+    # but has to be asked.
     precision: Precision = "auto"
     evaluations_per_epoch: int = 1
     patience: int = 0  # evaluations without a better score before training stops
