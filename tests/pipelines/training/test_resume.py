@@ -174,8 +174,7 @@ def test_a_network_that_was_killed_twice_learns_the_same_weights(data, tmp_path)
         until = time.monotonic() + 60
         while checkpoints(work) == seen and running.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
-        time.sleep(0.3)  # some steps on, in midst of an epoch or of writing
-        running.kill()
+        running.kill()  # in midst of the next step, or of writing what it left
         assert running.wait() == -signal.SIGKILL
         assert not out.exists()
     subprocess.run(command(out), cwd=ROOT, check=True, capture_output=True)
