@@ -1,12 +1,10 @@
 """What a fit takes besides its pairs, asked before hours of other work rather than after them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
-
-from models.errors import missing_module
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,8 @@ class Needy(Protocol):
         ...
 
 
-def require_modules(needs: Needs, extra: str) -> None:
-    """Refuse to begin where a module is missing, which the `extra` brings; none is loaded."""
-    for name in needs.modules:
+def require_modules(modules: Iterable[str]) -> None:
+    """ModuleNotFoundError for the first that is not installed; none is loaded."""
+    for name in modules:
         if find_spec(name) is None:
-            raise missing_module(ModuleNotFoundError(name=name), extra)
+            raise ModuleNotFoundError(name=name)

@@ -1,16 +1,15 @@
 """Member kinds by name, as one table of import paths: a kind is loaded when it is asked for."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from models.errors import ConfigError, UnknownMemberKindError, how_to_install
 from models.member import Member
-from models.needs import Needs, Needy
+from models.needs import Needs, Needy, require_modules
 from models.typed import complaints, known_keys, parse
 
 KINDS: Final[dict[str, str]] = {
@@ -78,17 +77,12 @@ def check_fittable(kind: str, options: Any = None) -> Needs:
     A fit may come to its last import after hours; this looks for all of them and loads none. Of a
     module the error names the extra that brings it.
     """
-    _require(kind, MODULES.get(kind, ()))
-    needs = options.needs() if isinstance(options, Needy) else Needs()
-    _require(kind, needs.modules)
-    return needs
-
-
-def _require(kind: str, modules: Iterable[str]) -> None:
     with named_extra(kind, "be fitted"):
-        for name in modules:
-            if find_spec(name) is None:
-                raise ModuleNotFoundError(name=name)
+        require_modules(MODULES.get(kind, ()))
+    needs = options.needs() if isinstance(options, Needy) else Needs()
+    with named_extra(kind, "be fitted"):
+        require_modules(needs.modules)
+    return needs
 
 
 def member_class(kind: str) -> type[Member]:

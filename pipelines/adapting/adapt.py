@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 from tokenizers import AddedToken, Tokenizer
 
+from models.errors import missing_module
 from models.files import atomic_file, atomic_folder, file_sha256, scratch_folder, write_json
 from models.language.backbones import Backbone, find_backbone
 from models.language.networks.encoder import Encoder
@@ -95,7 +96,10 @@ def adapt(
     again, it goes on from its last checkpoint. The others of the `team` call `help_adapt`.
     """
     check_target(out, data, _is_adapted, "an adapted backbone", force=force)
-    require_modules(config.needs(), "training")  # before the catalogue is read
+    try:  # before the catalogue is read
+        require_modules(config.needs().modules)
+    except ModuleNotFoundError as error:
+        raise missing_module(error, "training") from error
     with open_work(out) as work, threads_limited(using := choose_threads(threads)):
         check_target(out, data, _is_adapted, "an adapted backbone", force=force)
         team.tell(
