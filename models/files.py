@@ -147,10 +147,9 @@ def file_digests(folder: Path, *, but: str) -> dict[str, str]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Alone among all that lock the file `path`, which is made and stays; waits for the others."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+def locked(folder: Path) -> Iterator[None]:
+    """Alone among all that lock `folder`, this process too; waits for them, and a kill lets go."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -76,7 +76,9 @@ class Workbench:
             raise ValueError("this bench has no folder for what fits have in common")
         identity = f"{identity}-{code_digest()}"  # other code may make another thing of the same
         folder = self.common / identity
-        with locked(self.common / f"{identity}.lock"):
+        lock = self.common / f"{identity}.lock"
+        lock.mkdir(parents=True, exist_ok=True)
+        with locked(lock):
             if not _is_whole(folder):
                 with atomic_folder(folder) as scratch:
                     write(scratch)

@@ -10,9 +10,7 @@ is left of it goes when the next vectors are added. Many processes may write, on
 lock on the folder, while others read what was there when they opened the store.
 """
 
-import fcntl
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from models.errors import DataError, EsciError, ReleaseError
-from models.files import read_json, write_json
+from models.files import locked, read_json, write_json
 from models.typed import STRICT, complaints, parse, plain
 from models.vectors.packing import Packed, Packing, Precision
 from models.vectors.segments import (
@@ -89,7 +87,7 @@ class ProductVectors:
     def create(cls, folder: Path, identity: str, packing: Packing) -> Self:
         """An empty store in `folder`, or the one that is there, if it is of this identity."""
         folder.mkdir(parents=True, exist_ok=True)
-        with _writing(folder):
+        with locked(folder):
             if not (folder / ABOUT_FILE).exists():
                 about = _About.of(identity, packing, ())
                 write_json(folder / ABOUT_FILE, plain(about))
@@ -109,7 +107,7 @@ class ProductVectors:
         The log tells of the damage.
         """
         if (folder / ABOUT_FILE).exists():
-            with _writing(folder):  # nor does another process mend it meanwhile
+            with locked(folder):  # nor does another process mend it meanwhile
                 try:
                     cls.open(folder).verify()
                 except ReleaseError as error:
@@ -222,7 +220,7 @@ class ProductVectors:
     @contextmanager
     def _latest(self) -> Iterator[None]:
         """Keep other writers away, with what they have written until now taken in."""
-        with _writing(self.folder):
+        with locked(self.folder):
             about, segments = _whole(self.folder, self._segments)
             if (about.identity, about.packing) != (self.identity, self.packing):
                 raise DataError(
@@ -249,17 +247,6 @@ class ProductVectors:
         left = self.folder.glob(f".{ABOUT_FILE}.*.part")
         for path in (segment_files(self.folder) - kept).union(left):
             path.unlink()
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Wait for other writers, of this process too, and keep them away; a kill lets go."""
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
 
 
 def _whole(folder: Path, have: Sequence[Segment] = ()) -> tuple[_About, list[Segment]]:
